@@ -1,0 +1,140 @@
+"""The waist: a model runs inputs, and at its places interventions overwrite values.
+
+A causal model's places are its variables; a network's places are its sites. Both answer the same few
+calls, so that interchange, effects, scans and alignments are written once and work on either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import UnknownPlace
+
+Place = TypeVar("Place", bound=Hashable)
+Intervention = Callable[[Any], Any]
+"""A function old -> new. A plain value is short for `Set(value)`."""
+
+Score = Callable[[Any], Tensor]
+"""A function output -> [example]."""
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Written(Generic[Place]):
+    """What one write did: an entry of the ledger. It is worked out when it is asked for.
+
+    place: where; fired: how often the place was met in the run; old, new: the values before and after (old is None for
+    a variable that was set without being computed).
+    """
+
+    place: Place
+    fired: int
+    old: Any = field(repr=False)
+    new: Any = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many values stand there."""
+        return self._old.numel()
+
+    @property
+    def touched(self) -> int:
+        """How many of them changed."""
+        return int((self._old != self._new).sum())
+
+    @property
+    def change(self) -> float:
+        """The largest absolute change; of values that are no numbers, 1 where they differ."""
+        return float((self._new.double() - self._old.double()).abs().max()) if self.size else 0.0
+
+    @property
+    def _old(self) -> Tensor:
+        return _comparable(self.old, self.new)[0]
+
+    @property
+    def _new(self) -> Tensor:
+        return _comparable(self.old, self.new)[1]
+
+    def __repr__(self) -> str:
+        changed = f"{self.touched} of {self.size} values changed, by at most {self.change:.3g}"
+        return f"<{self.place}: fired {self.fired} x, {changed}>"
+
+
+def meet(place: Any, other: Any) -> bool:
+    """Whether two places of one model share what they hold, so that writing both would overwrite one."""
+    return bool(place == other or (hasattr(place, "overlaps") and place.overlaps(other)))
+
+
+def _comparable(old: Any, new: Any) -> tuple[Tensor, Tensor]:
+    """Two values as tensors of one length; where they are no numbers, as 0 and 1 by whether they differ."""
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        return old.detach().cpu(), new.detach().cpu()
+    before, after = (list(v) if isinstance(v, list | np.ndarray | Tensor) else [v] for v in (old, new))
+    if len(before) == 1:  # one value for every row, or None: set without having been computed
+        before = before * len(after)
+    if all(isinstance(v, int | float | np.number | Tensor) for v in (*before, *after)):
+        return tuple(torch.tensor([float(v) for v in values]) for values in (before, after))  # type: ignore[return-value]
+    differ = [float(a != b) for a, b in zip(before, after, strict=True)]
+    return torch.zeros(len(differ)), torch.tensor(differ)
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Generic[Place]):
+    """The outcome of one run: its output, the values read, and a ledger of what was written.
+
+    `run["h12"]` is the value read at a place, by any spelling the model accepts.
+    """
+
+    output: Any
+    values: Mapping[Place, Any]
+    ledger: tuple[Written[Place], ...] = ()
+    place: Callable[[Any], Place] = field(default=lambda spelling: spelling, repr=False)
+
+    def __getitem__(self, spelling: Any) -> Any:
+        place = self.place(spelling)
+        if place not in self.values:
+            raise UnknownPlace(
+                f"{str(spelling)!r} was not read in this run. Pass read=[{str(spelling)!r}] to run. "
+                + (f"Read were {', '.join(map(str, self.values))}." if self.values else "Nothing was read.")
+            )
+        return self.values[place]
+
+
+class Model(Protocol[Place]):
+    """Anything that runs inputs and lets its places be read and overwritten."""
+
+    def place(self, spelling: Any) -> Place:
+        """The place that a spelling names.
+
+        Raises UnknownPlace, with the nearest name, if there is none.
+        """
+        ...
+
+    def run(self, inputs: Any, *, read: Iterable[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Place]:
+        """Run once. A place that is both written and read reads the written value.
+
+        inputs: one example or a batch of them, in whatever form the model takes.
+        read: places whose values are copied; write: place -> intervention or plain value.
+        Raises UnknownPlace, WrongShape, OverlappingWrites or NotFired, and never writes in part.
+        """
+        ...
+
+    def precedes(self, place: Any, other: Any) -> bool:
+        """Whether one place is known to be reached before another, so that nothing of the other can be in it."""
+        return False
+
+    def ready(self) -> None:
+        """Raise NotRepeatable if the state the model is in makes its runs depend on chance or on each other."""
+        return
+
+    def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
+        """Run once per element of `writes`, each from the same inputs: [write, example] scores."""
+        return torch.stack([metric(self.run(inputs, write=write).output) for write in writes])

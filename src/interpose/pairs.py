@@ -1,0 +1,363 @@
+"""Pairs of a base and a source input, and what is known of them: what varies, what should come out.
+
+The field also calls base and source clean and corrupted; here the words only say which input runs by
+default (base) and which donates (source).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import Unsatisfiable, WrongAnswers, WrongInput, WrongPairs
+from .inputs import count, examples, key, take
+
+MOST_ENUMERATED = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Base and source inputs, one of each a pair.
+
+    base, source: a list with one example an element; or a tensor or array whose first axis is the pair;
+        or a dict or tuple of such columns. They are kept as they were given.
+    varies: the variables in which base and source differ, and they alone (checked where inputs are named).
+    targets: [pair], what should come out of the base run once the source's value of `varies` is put in.
+    answers: [pair, 2] token ids, the base's answer and the source's.
+    tokens, source_tokens: [pair][position], the tokens of base and source as text, for labels.
+    exhaustive: these are all the pairs there are, so no interval is owed.
+    independent: the pairs were drawn independently of each other, so each is its own cluster.
+
+    Raises WrongPairs if base and source differ in number, or differ where they should not.
+    """
+
+    base: Any
+    source: Any
+    varies: tuple[str, ...] = ()
+    targets: Any = None
+    answers: Tensor | None = None
+    tokens: tuple[tuple[str, ...], ...] | None = None
+    exhaustive: bool = False
+    independent: bool = False
+    swapped_targets: Any = None
+    source_tokens: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        names = (self.varies,) if isinstance(self.varies, str) else tuple(self.varies)
+        object.__setattr__(self, "varies", names)
+        if self.answers is not None:
+            object.__setattr__(self, "answers", torch.as_tensor(self.answers))
+        _check_counts(
+            count(self.base), source=self.source, targets=self.targets, answers=self.answers, tokens=self.tokens
+        )
+        if names:
+            _check_varies(self.base, self.source, names)
+
+    # -- made from a causal model ------------------------------------------------------------------
+
+    @classmethod
+    def varying(cls, model: Any, *names: str, n: int | None = None, seed: int | random.Random = 0) -> Pairs:
+        """Pairs in which the input variables `names` differ, each of them, and nothing else does.
+
+        model: a causal model whose input variables have domains; its output for the source is the target.
+        n: how many pairs to draw, uniformly and with replacement; None enumerates every pair there is.
+        seed: an int, or a `random.Random` to go on drawing from. The same seed gives the same pairs in any process.
+        Raises UnknownPlace for a name that is no input, NoDomain, or Unsatisfiable where nothing can vary.
+        """
+        if not names:
+            raise WrongInput("Pairs.varying needs the name of at least one input variable: which one should vary?")
+        others = {name: _others(model, name) for name in names}
+        if n is None:
+            domains = [tuple(model.domain(name)) for name in model.inputs]
+            _check_countable(domains + list(others.values()), "n=50, say, draws a sample")
+            base, source = [], []
+            for setting in model.settings():
+                for values in itertools.product(*(others[name](setting[name]) for name in names)):
+                    base.append(setting)
+                    source.append({**setting, **dict(zip(names, values, strict=True))})
+        else:
+            rng = seed if isinstance(seed, random.Random) else random.Random(seed)
+            base, source = [], []
+            for _ in range(n):
+                (setting,) = model.sample(1, seed=rng)
+                base.append(setting)
+                source.append({**setting, **{name: rng.choice(others[name](setting[name])) for name in names}})
+        return cls(
+            base,
+            source,
+            names,
+            targets=model.run(source).output if base else [],
+            swapped_targets=model.run(base).output if base else [],
+            exhaustive=n is None,
+            independent=n is not None,
+        )
+
+    @classmethod
+    def sample(cls, model: Any, *, n: int, seed: int | random.Random = 0) -> Pairs:
+        """Pairs of two settings drawn independently, so that anything may vary. They carry no targets."""
+        rng = seed if isinstance(seed, random.Random) else random.Random(seed)
+        settings = model.sample(2 * n, seed=rng)
+        return cls(settings[::2], settings[1::2], independent=True)
+
+    # -- made from text ----------------------------------------------------------------------------
+
+    @classmethod
+    def from_prompts(
+        cls, lm: Any, *, base: Sequence[str], source: Sequence[str], answers: Sequence[tuple[str, str]]
+    ) -> Pairs:
+        """Prompts with the next token each should get, checked token by token.
+
+        lm: a language model with a tokenizer; base, source: one prompt a pair; answers: (base's, source's) a pair.
+        Raises WrongPairs if two prompts differ in their number of tokens, WrongAnswers if an answer is not
+        one token or both are the same.
+        """
+        _check_counts(len(base), source=source, answers=answers)
+        tokens, others = ([lm.tokens(prompt) for prompt in prompts] for prompts in (base, source))
+        for i, (ours, theirs) in enumerate(zip(tokens, others, strict=True)):
+            if len(ours) != len(theirs):
+                pairs = enumerate(zip(ours, theirs, strict=False))
+                at = next((t for t, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
+                raise WrongPairs(
+                    f"Pair {i}: the base has {len(ours)} tokens and the source {len(theirs)}; they part at position "
+                    f"{at}: {ours[at:]} against {theirs[at:]}. A position must mean the same in both: choose words of "
+                    "as many tokens."
+                )
+        lengths = sorted({len(row) for row in tokens})
+        if len(lengths) > 1:
+            raise WrongPairs(
+                f"The prompts have {lengths} tokens. One map needs prompts of one length: make one Pairs a length."
+            )
+        ids = [[_answer(lm, text, i) for text in answer] for i, answer in enumerate(answers)]
+        return cls(
+            list(base),
+            list(source),
+            answers=_check_answers(torch.tensor(ids).reshape(-1, 2), answers),
+            tokens=tuple(map(tuple, tokens)),
+            source_tokens=tuple(map(tuple, others)),
+        )
+
+    @classmethod
+    def from_tokens(cls, *, base: Any, source: Any, answers: Any) -> Pairs:
+        """Token ids, for models without a tokenizer: base and source [pair, token], answers [pair, 2]."""
+        base, source, answers = torch.as_tensor(base), torch.as_tensor(source), torch.as_tensor(answers)
+        if base.shape != source.shape or base.ndim != 2:
+            raise WrongPairs(
+                f"base is {tuple(base.shape)} and source {tuple(source.shape)}; both should be [pair, token], of "
+                "one shape."
+            )
+        if answers.shape != (len(base), 2):
+            raise WrongAnswers(
+                f"answers is {tuple(answers.shape)}; it should be ({len(base)}, 2): the base's answer and the "
+                "source's, for each pair."
+            )
+        return cls(base, source, answers=_check_answers(answers, answers.tolist()))
+
+    # -- what one does with pairs ------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return count(self.base)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Sequence[bool]) -> Pairs:
+        """Some of the pairs, also by a mask; a single number gives one pair."""
+        index = _rows(rows, len(self))
+        return Pairs(
+            take(self.base, index),
+            take(self.source, index),
+            self.varies,
+            targets=None if self.targets is None else take(self.targets, index),
+            answers=None if self.answers is None else self.answers[index],
+            tokens=None if self.tokens is None else tuple(self.tokens[i] for i in index),
+            source_tokens=None if self.source_tokens is None else tuple(self.source_tokens[i] for i in index),
+            exhaustive=self.exhaustive and sorted(index) == list(range(len(self))),
+            independent=self.independent and len(set(index)) == len(index),
+            swapped_targets=None if self.swapped_targets is None else take(self.swapped_targets, index),
+        )
+
+    def __iter__(self) -> Iterator[Pairs]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        how_many = f"{len(self)} pair{'s' * (len(self) != 1)}"
+        names = " and ".join(self.varies)
+        what = f" in which {names} {'varies' if len(self.varies) == 1 else 'vary'}" if names else ""
+        first = f": {_shown(self.base)} -> {_shown(self.source)}" if len(self) else ""
+        return f"<{how_many}{what}{first}{', ...' if len(self) > 1 else ''}>"
+
+    def batches(self, size: int) -> Iterator[Pairs]:
+        """The pairs in their order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def swapped(self) -> Pairs:
+        """Base and source exchanged, with their answers and targets."""
+        return Pairs(
+            self.source,
+            self.base,
+            self.varies,
+            targets=self.swapped_targets,
+            answers=None if self.answers is None else self.answers.flip(1),
+            tokens=self.source_tokens,
+            source_tokens=self.tokens,
+            exhaustive=self.exhaustive,
+            independent=self.independent,
+            swapped_targets=self.targets,
+        )
+
+    def split(self, *, seed: int = 0) -> tuple[Pairs, Pairs]:
+        """Two halves that share no input: one to discover on, one to confirm on.
+
+        Pairs that share an input, directly or through others, stay together, so halves may differ in size.
+        Raises Unsatisfiable if all pairs hang together.
+        """
+        groups = _components([key(x) for x in examples(self.base)], [key(x) for x in examples(self.source)])
+        if len(groups) < 2:
+            raise Unsatisfiable(
+                f"These {len(self)} pairs share their inputs and cannot be split. Draw fewer pairs, or two samples "
+                "from different inputs."
+            )
+        random.Random(seed).shuffle(groups)
+        first: list[int] = []
+        for group in groups[:-1]:
+            if not first or len(first) + len(group) <= len(self) / 2:
+                first += group
+        rest = sorted(set(range(len(self))) - set(first))
+        return self[sorted(first)], self[rest]
+
+    def clusters(self) -> np.ndarray:
+        """[pair], which pairs count as one observation: those that share a base, unless drawn independently."""
+        if self.independent:
+            return np.arange(len(self))
+        seen: dict[Any, int] = {}
+        return np.array([seen.setdefault(key(x), len(seen)) for x in examples(self.base)], dtype=int)
+
+    def audit(self) -> tuple[str, ...]:
+        """What these pairs cannot show, in sentences: variables that never vary, or always agree."""
+        rows = [*examples(self.base), *examples(self.source)]
+        if not rows or not all(isinstance(row, Mapping) for row in rows):
+            return ()
+        columns = {name: tuple(key(row[name]) for row in rows) for name in rows[0]}
+        still = [f"{name} never varies." for name, values in columns.items() if len(set(values)) == 1]
+        agree = [
+            f"{a} and {b} always agree."
+            for a, b in itertools.combinations(columns, 2)
+            if columns[a] == columns[b] and len(set(columns[a])) > 1
+        ]
+        return tuple(still + agree)
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _check_counts(size: int, **parts: Any) -> None:
+    for name, part in parts.items():
+        n = None if part is None else len(part) if name in ("tokens", "answers") else count(part)
+        if n not in (None, size):
+            raise WrongPairs(f"There are {size} base inputs but {n} of {name}. Each pair needs one of each.")
+
+
+def _rows(rows: Any, size: int) -> list[int]:
+    """Indices from a number, a slice, numbers or a mask. Raises IndexError beyond the last."""
+    if isinstance(rows, slice):
+        return list(range(size)[rows])
+    array = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+    if array.dtype == bool:
+        if array.shape != (size,):
+            raise IndexError(f"A mask of shape {array.shape} does not fit {size} pairs.")
+        array = np.flatnonzero(array)
+    if array.size and array.dtype.kind not in "iu":
+        raise IndexError(f"Pairs are picked by numbers, a slice or a mask, not by {rows!r}.")
+    return [range(size)[int(i)] for i in np.atleast_1d(array).tolist()]
+
+
+def _shown(inputs: Any) -> str:
+    """The first example, or of tensors its shape."""
+    (first,) = examples(take(inputs, [0]))
+    if isinstance(first, Mapping) and any(isinstance(value, Tensor | np.ndarray) for value in first.values()):
+        return "{" + ", ".join(f"{name}: {tuple(np.shape(value))}" for name, value in first.items()) + "}"
+    if isinstance(first, Tensor | np.ndarray) and first.size != 1 and np.size(first) > 12:
+        return f"tensor {tuple(first.shape)}"
+    return str(first.tolist() if isinstance(first, Tensor | np.ndarray) else first)
+
+
+def _check_varies(base: Any, source: Any, names: tuple[str, ...]) -> None:
+    for i, (ours, theirs) in enumerate(zip(examples(base), examples(source), strict=True)):
+        if not isinstance(ours, Mapping) or not isinstance(theirs, Mapping):
+            raise WrongPairs(
+                f"varies={names} cannot be checked: the inputs have no named variables. Give dicts, such as "
+                f"{{{names[0]!r}: ...}}."
+            )
+        if ours.keys() != theirs.keys():
+            raise WrongPairs(f"Pair {i}: the base has {list(ours)} and the source {list(theirs)}.")
+        differ = [name for name in ours if key(ours[name]) != key(theirs[name])]
+        if set(differ) != set(names):
+            raise WrongPairs(
+                f"Pair {i} should differ in {', '.join(names)} alone, but differs in {', '.join(differ) or 'nothing'}: "
+                f"{dict(ours)} -> {dict(theirs)}."
+            )
+
+
+def _others(model: Any, name: str) -> Any:
+    """The function from a value of input `name` to the values that differ from it, in the domain's order."""
+    domain = tuple(model.domain(name))
+    if len(domain) < 2:
+        raise Unsatisfiable(f"{name} cannot vary: its domain is {list(domain)}.")
+    table = {value: tuple(other for other in domain if other != value) for value in domain}
+    return table.__getitem__
+
+
+def _check_countable(parts: Sequence[Any], instead: str) -> None:
+    size = 1
+    for part in parts:
+        size *= len(part) if isinstance(part, tuple) else 1
+    if size > MOST_ENUMERATED:
+        raise Unsatisfiable(
+            f"There are {size:,} settings, too many to enumerate (at most {MOST_ENUMERATED:,}): {instead}."
+        )
+
+
+def _answer(lm: Any, text: str, pair: int) -> int:
+    pieces = lm.tokens(text, special=False)
+    if len(pieces) == 1:
+        (token,) = lm.token_ids(text, special=False)
+        return int(token)
+    other = text[1:] if text.startswith(" ") else " " + text
+    hint = f" {other!r} is one token." if len(lm.tokens(other, special=False)) == 1 else ""
+    raise WrongAnswers(
+        f"Pair {pair}: the answer {text!r} is {len(pieces)} tokens, {pieces}, and a next token is one.{hint} "
+        "Choose answers of one token each."
+    )
+
+
+def _check_answers(ids: Tensor, shown: Iterable[Any]) -> Tensor:
+    for i, ((ours, theirs), words) in enumerate(zip(ids.tolist(), shown, strict=True)):
+        if ours == theirs:
+            raise WrongAnswers(
+                f"Pair {i}: both answers, {words[0]!r} and {words[1]!r}, are token {ours}. Nothing could tell them "
+                "apart."
+            )
+    return ids
+
+
+def _components(base: Sequence[Any], source: Sequence[Any]) -> list[list[int]]:
+    """Indices of pairs, grouped by shared inputs."""
+    leader: dict[Any, Any] = {}
+
+    def find(x: Any) -> Any:
+        while leader.setdefault(x, x) != x:
+            leader[x] = leader[leader[x]]
+            x = leader[x]
+        return x
+
+    for ours, theirs in zip(base, source, strict=True):
+        leader[find(ours)] = find(theirs)
+    groups: dict[Any, list[int]] = {}
+    for i, ours in enumerate(base):
+        groups.setdefault(find(ours), []).append(i)
+    return list(groups.values())

@@ -1,0 +1,88 @@
+"""The tensors in what a module takes and returns: nested tuples, lists, dicts and dataclasses of them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .errors import AmbiguousSite
+
+
+def tensors(structure: Any, at: str = "") -> dict[str, Tensor]:
+    """Every tensor in nested tuples, lists, dicts and dataclasses, by the dotted path that leads to it."""
+    if isinstance(structure, Tensor):
+        return {at: structure}
+    found: dict[str, Tensor] = {}
+    for name, part in _parts(structure):
+        found |= tensors(part, f"{at}.{name}" if at else str(name))
+    return found
+
+
+def choose(structure: Any, leaf: str | None, owner: str) -> tuple[str, Tensor]:
+    """The tensor meant by `leaf`, or the only one there is (floating ones before others), with its path.
+
+    Raises AmbiguousSite, listing the choices, where there are several, or none by that name.
+    """
+    found = tensors(structure)
+    if leaf is not None and leaf in found:
+        return leaf, found[leaf]
+    floating = {path: tensor for path, tensor in found.items() if tensor.is_floating_point()}
+    candidates = floating or found
+    if leaf is None and len(candidates) == 1:
+        return next(iter(candidates.items()))
+    choices = ", ".join(f"{path or 'itself'!r} {tuple(tensor.shape)}" for path, tensor in found.items())
+    if not found:
+        raise AmbiguousSite(f"{owner} passes no tensor, but {type(structure).__name__}. Nothing can be read there.")
+    asked = "passes several tensors" if leaf is None else f"passes no tensor {leaf!r}"
+    raise AmbiguousSite(f"{owner} {asked}: {choices}. Name one, as in '{owner}.{next(iter(candidates))}'.")
+
+
+def exchange(structure: Any, leaf: str, new: Tensor) -> Any:
+    """The same structure, rebuilt in its own type, with one tensor exchanged; the original is not touched."""
+    if leaf == "":
+        return new
+    if isinstance(structure, tuple | list):
+        first, _, rest = leaf.partition(".")
+        parts = list(structure)
+        parts[int(first)] = exchange(parts[int(first)], rest, new)
+        return _rebuilt(structure, parts)
+    rebuilt = copy.copy(structure)
+    name = next(name for name, _ in _parts(structure) if leaf == str(name) or leaf.startswith(f"{name}."))
+    rest = leaf[len(str(name)) + 1 :]
+    if isinstance(structure, Mapping):
+        rebuilt[name] = exchange(structure[name], rest, new)  # type: ignore[index]
+    else:
+        object.__setattr__(rebuilt, name, exchange(getattr(structure, name), rest, new))
+    return rebuilt
+
+
+def copied(structure: Any) -> Any:
+    """The same nested tuples, lists and dicts, with a copy of every tensor."""
+    if isinstance(structure, Tensor):
+        return structure.clone()
+    if isinstance(structure, dict):
+        return {name: copied(part) for name, part in structure.items()}
+    if isinstance(structure, tuple | list):
+        return _rebuilt(structure, [copied(part) for part in structure])
+    return structure
+
+
+def _rebuilt(structure: Any, parts: list[Any]) -> Any:
+    """A list or tuple of the same type: named tuples take their parts singly, torch's return types as one."""
+    if hasattr(structure, "_fields"):
+        return type(structure)(*parts)
+    return type(structure)(parts)
+
+
+def _parts(structure: Any) -> list[tuple[Any, Any]]:
+    if isinstance(structure, Mapping):
+        return list(structure.items())
+    if isinstance(structure, tuple | list):
+        return list(enumerate(structure))
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, type):
+        return [(f.name, getattr(structure, f.name)) for f in dataclasses.fields(structure)]
+    return []

@@ -1,0 +1,72 @@
+"""What modules say of themselves: how many units they have, on which axis, and whether they can be looked into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import WrongInput
+
+CHANNELS: dict[int, tuple[type[nn.Module], ...]] = {
+    -2: (nn.Conv1d, nn.ConvTranspose1d),
+    -3: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d),
+    -4: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.InstanceNorm3d),
+}
+"""Where the units of a convolution are: its channel axis."""
+
+WIDTHS = {
+    "input": ("in_features", "in_channels", "num_features", "nx"),
+    "output": ("out_features", "out_channels", "num_features", "embedding_dim", "nf"),
+}
+"""What modules call their number of units; nx and nf are those of GPT-2's linear layers."""
+
+
+def channel_axis(module: nn.Module) -> int | None:
+    """The axis of the units of a convolution, or of a module that follows one by its type; None elsewhere."""
+    return next((axis for axis, kinds in CHANNELS.items() if isinstance(module, kinds)), None)
+
+
+def declared_width(module: nn.Module, end: str) -> int | None:
+    """How many units a module says it takes or gives; None for containers, and where the axis of units is not clear."""
+    if isinstance(module, nn.LayerNorm):
+        return int(module.normalized_shape[-1])
+    if not is_leaf(module) or isinstance(module, nn.BatchNorm1d | nn.InstanceNorm1d | nn.RNNBase):
+        return None
+    widths = [getattr(module, name) for name in WIDTHS[end] if isinstance(getattr(module, name, None), int)]
+    return widths[0] if widths else None
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module holds no others; what its weights are parametrised with does not count."""
+    return all(name == "parametrizations" for name, _ in module.named_children())
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module holds parameters and no other modules."""
+    return is_leaf(module) and any(True for _ in module.parameters())
+
+
+def unsteady(module: nn.Module) -> str | None:
+    """Why a module's output depends on other rows or on chance in the mode it is in, or None."""
+    if not module.training:
+        return None
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return "its output depends on the whole batch, and every run changes its running statistics"
+    if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+        return "its output is random"
+    return None
+
+
+def refuse_uninspectable(module: Any) -> None:
+    """Raise WrongInput for what is no module, or for parts that do not run the hooks that read and write."""
+    if not isinstance(module, nn.Module):
+        raise WrongInput(f"A Network wraps a torch.nn.Module, not {type(module).__name__}.")
+    for path, part in module.named_modules():
+        kind = type(part).__name__
+        if isinstance(part, torch.jit.ScriptModule | nn.DataParallel) or kind == "OptimizedModule":
+            raise WrongInput(
+                f"{path or 'The module'!r} is a {kind}: compiled, scripted or replicated modules do not run the hooks "
+                "that read and write. Pass the module it was made from."
+            )
