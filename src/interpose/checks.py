@@ -1,0 +1,184 @@
+"""What is checked before anything is believed: that runs repeat, that rows are independent, that writes arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import BrokenCut, NotRepeatable, WrongMetric, WrongPairs
+from .grid import Group
+from .inputs import examples, join, key, take
+from .interventions import Set
+from .metrics import Metric, name_of, numeric, score
+from .model import Model, Run
+from .pairs import Pairs
+from .statistics import Floats
+
+ROUNDING = 1e-3
+"""The same row in batches of different sizes may differ by this share of the largest value; more is no rounding."""
+
+
+def noise_floor(model: Model[Any], few: Pairs, groups: Sequence[Group], metric: Metric) -> float:
+    """The largest change of the metric that means nothing: of a repeated run, of other batches, of an identity patch.
+
+    few: two pairs are enough to see whether rows are independent and where they lie; with one, that is not asked.
+    Raises NotRepeatable if a repeated run differs by more than rounding, or a row by the rows beside it; WrongMetric if
+    a metric's own tolerance is less than 10 x what outputs differ by without a reason.
+    """
+    flat = list(dict.fromkeys(place for group in groups for place in group))
+    first, again = repeatable(model, few.base, flat)
+    reference, repeated = score(metric, first.output, few), score(metric, again.output, few)
+    size = max(1.0, float(reference.abs().max()))
+    alone = [few[i : i + 1] for i in range(len(few))]
+    runs = [model.run(one.base, read=flat) for one in alone]
+    for place in flat:
+        _check_rows(place, first[place], [run[place] for run in runs])
+    single = torch.cat([score(metric, run.output, one) for run, one in zip(runs, alone, strict=True)])
+    if _largest(single - reference) > ROUNDING * size:
+        raise NotRepeatable(
+            f"The first pairs give {_listed(reference)} together and {_listed(single)} alone: the rows of a batch of "
+            f"{model_name(model)} are not independent. Measure pairs one by one with batch_size=1."
+        )
+    patches = [{place: Set(first[place]) for place in group} for group in (groups[0], groups[-1])]
+    patched = [model.run(few.base, write=patch).output for patch in patches]
+    _check_tolerance(metric, first.output, [again.output, *patched], [run.output for run in runs])
+    scores = [repeated, single, *(score(metric, output, few) for output in patched)]
+    return max(_largest(those - reference) for those in scores)
+
+
+def check_cuts(model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric: Metric, tol: float) -> None:
+    """Sites that together carry everything from input to output must, all patched at once, give the source's output.
+
+    Only cuts of which every site is among the groups are checked.
+    Raises BrokenCut otherwise: a write that did not reach the network, or a value that was lost on its way.
+    """
+    cuts: dict[tuple[str, int], list[Any]] = {}
+    for group in groups:
+        if len(group) == 1 and (cut := getattr(group[0], "cut", None)):
+            cuts.setdefault(cut, []).append(group[0])
+    whole = {label: places for (label, parts), places in cuts.items() if len(places) == parts}
+    if not whole:
+        return
+    source = model.run(pairs.source, read=[place for places in whole.values() for place in places])
+    expected = score(metric, source.output, pairs)
+    for label, places in whole.items():
+        patched = model.run(pairs.base, write={place: Set(source[place]) for place in places})
+        gap = _largest(expected - score(metric, patched.output, pairs))
+        if gap > tol + ROUNDING * float(expected.abs().max()):
+            raise BrokenCut(
+                f"{label} was patched whole from the source, and {name_of(metric)!r} is off by {gap:.3g} from the "
+                "source's own. Something passes beside it, or writes are lost (offloaded or replaced weights?). This "
+                "scan is not to be trusted."
+            )
+
+
+def change_of(ours: Any, theirs: Any, rows: int) -> Floats:
+    """[pair]: the largest absolute difference of a place's value; 1 where values that are no numbers differ."""
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        if ours.shape != theirs.shape:
+            raise WrongPairs(
+                f"Base and source hold {tuple(ours.shape)} and {tuple(theirs.shape)} at the same place. Pairs need one "
+                "length."
+            )
+        a, b = (x.detach().cpu().to(torch.complex128 if x.is_complex() else torch.float64) for x in (ours, theirs))
+        same = (a == b) | (a.isnan() & b.isnan())
+        flat = torch.where(same, 0.0, (b - a).abs()).nan_to_num(nan=torch.inf).reshape(rows, -1)
+        return flat.max(1).values.numpy() if flat.shape[1] else np.zeros(rows)
+    return np.array([_apart(a, b) for a, b in zip(ours, theirs, strict=True)])
+
+
+def two_unlike(pairs: Pairs) -> Pairs:
+    """Two pairs whose bases differ, so that rows that mix are seen; if there are none, the first and its converse."""
+    first = key(examples(take(pairs.base, [0]))[0])
+    for i in range(1, len(pairs)):
+        if key(examples(take(pairs.base, [i]))[0]) != first:
+            return pairs[[0, i]]
+    one = pairs[:1]
+    return Pairs(
+        join(one.base, one.source),
+        join(one.source, one.base),
+        targets=None if one.targets is None else join(one.targets, one.targets),
+        answers=None if one.answers is None else join(one.answers, one.answers),
+    )
+
+
+def repeatable(model: Model[Any], inputs: Any, places: Sequence[Any] = ()) -> tuple[Run[Any], Run[Any]]:
+    """Two runs of the same inputs, which must give the same but for rounding. Raises NotRepeatable."""
+    model.ready()
+    runs = model.run(inputs, read=places), model.run(inputs, read=places)
+    held = [([numeric(run.output)], *([run[place]] for place in places)) for run in runs]
+    for (ours,), (theirs,) in zip(*held, strict=True):
+        if ours is None or theirs is None:
+            continue
+        drift = float(change_of(ours, theirs, 1).max(initial=0.0))
+        if drift > _rounding(ours) * _size(ours):
+            raise NotRepeatable(
+                f"Two identical runs of {model_name(model)} disagree, by {drift:.3g}. Something in it is random, or "
+                "remembers earlier runs: switch dropout and the like off with module.eval()."
+            )
+    return runs
+
+
+def model_name(model: Any) -> str:
+    """What to call a model: the class of its module, if it wraps one, or its own."""
+    return type(getattr(model, "module", model)).__name__
+
+
+def _check_rows(place: Any, together: Any, alone: Sequence[Any]) -> None:
+    if not isinstance(together, Tensor):
+        return
+    try:
+        rows = torch.cat([value.reshape(-1) if value.ndim == 0 else value for value in alone])
+    except RuntimeError:
+        rows = torch.zeros(0)
+    if rows.shape != together.shape or change_of(rows, together, 1)[0] > ROUNDING * _size(together):
+        raise NotRepeatable(
+            f"What {place} holds for two pairs, {tuple(together.shape)}, is not what it holds for each alone, "
+            f"{[tuple(value.shape) for value in alone]}: its first axis is not the pair, or a pair depends on its "
+            "neighbours. Choose a site whose first axis is the example, or measure pairs one by one with batch_size=1."
+        )
+
+
+def _check_tolerance(metric: Metric, first: Any, others: Sequence[Any], alone: Sequence[Any]) -> None:
+    tol = getattr(metric, "tol", None)
+    reference = numeric(first)
+    if tol is None or reference is None:
+        return
+    again = [numeric(other) for other in others]
+    rows = [numeric(one) for one in alone]
+    if all(row is not None for row in rows):
+        again.append(torch.cat([row for row in rows if row is not None]))
+    noise = max(_largest(other - reference) for other in again if other is not None and other.shape == reference.shape)
+    if 10 * noise > tol:
+        raise WrongMetric(
+            f"{name_of(metric)!r} takes outputs within {tol:g} as equal, but the same run gives outputs that differ by "
+            f"{noise:.2g}. Pass a tolerance of at least {10 * noise:.2g}: metric=ip.Matches(tol=...)."
+        )
+
+
+def _apart(a: Any, b: Any) -> float:
+    if all(isinstance(value, int | float | np.number | Tensor) for value in (a, b)):
+        return float(abs(float(b) - float(a))) if a == a and b == b else float((a == a) != (b == b))
+    return float(a != b)
+
+
+def _rounding(value: Any) -> float:
+    """How far two identical runs may differ, as a share of the largest value: a thousand steps of the precision."""
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return min(1e3 * torch.finfo(value.dtype).eps, 0.01) if floating else 0.0
+
+
+def _size(value: Any) -> float:
+    return max(1.0, _largest(value[value.isfinite()])) if isinstance(value, Tensor) else 1.0
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
+
+
+def _listed(values: Tensor) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]

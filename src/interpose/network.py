@@ -1,0 +1,373 @@
+"""A torch module as a `Model`. This is the only file that registers hooks.
+
+net = Network(module, inputs=("A", "B", "C"), names={"h12": "l1[1]"})
+net.run([1, 2, 3], read=["h12"], write={"l2[2]": -100}).output
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .causal_model import CausalModel
+from .errors import (
+    AmbiguousSite,
+    BadIntervention,
+    NotFired,
+    NotRepeatable,
+    OverlappingWrites,
+    UnknownPlace,
+    WrongInput,
+    WrongShape,
+    suggest,
+)
+from .featurizers import NEURONS
+from .inputs import call_arguments, named_numbers
+from .interventions import Set, as_intervention, intervene
+from .model import NOTHING, Model, Run, Written
+from .neuron_graph import neuron_graph
+from .sites import EACH, Site, parse
+from .structures import choose, copied, exchange
+from .units import channel_axis, declared_width, is_layer, is_leaf, refuse_uninspectable, unsteady
+
+
+class Network(Model[Site]):
+    """Any `torch.nn.Module` as a `Model`: its places are its sites.
+
+    module: used as it is and left as it was: mode, hooks, parameters, gradients, random state.
+    inputs: names for the numbers that make up one input. Then an input may be a list, a dict by these names, a list of
+        either, or a tensor, and the module is given a float tensor [..., names]; the names are places too.
+    names: names for sites, as {"h12": "l1[1]"}.
+    example: an input to learn shapes from, where modules do not declare them; not needed with `inputs`.
+
+    Without `inputs`, what is run is handed to the module as it is. A dict whose keys are parameters of `forward` is
+    passed by keyword; a tuple is spread over positional parameters where `forward` needs several.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        inputs: Sequence[str] | None = None,
+        names: Mapping[str, str | Site] = NOTHING,
+        example: Any = None,
+    ) -> None:
+        refuse_uninspectable(module)
+        self.module = module
+        self.inputs = tuple(inputs or ())
+        self.modules = dict(module.named_modules(remove_duplicate=False))
+        self.example = [[0.0] * len(self.inputs)] if self.inputs and example is None else example
+        self.names = {
+            name: Site("", units=i, end="input", name=name, coordinates=(("input", name, i),))
+            for i, name in enumerate(self.inputs)
+        }
+        self.paths = {id(part): path for path, part in reversed(self.modules.items())}
+        for name in (*self.inputs, *names):
+            if name in self.modules or (name in self.inputs and name in names):
+                raise WrongInput(f"{name!r} names two things. Choose another name for the input or site.")
+        for name, spelling in names.items():
+            self.names[name] = replace(self.place(spelling), name=name)
+
+    def __repr__(self) -> str:
+        title = f"Network({type(self.module).__name__})" + (f" of {', '.join(self.inputs)}" if self.inputs else "")
+        leaves = [path for path, module in self.modules.items() if path and is_leaf(module)]
+        margin = max((len(path) for path in leaves), default=0)
+        lines = []
+        for path in leaves:
+            width = declared_width(self.modules[path], "output")
+            named = [name for name, site in self.names.items() if site.path == path and name not in self.inputs]
+            units = f"{width} unit{'s' * (width != 1)}" if width else type(self.modules[path]).__name__
+            lines.append(f"  {path:<{margin}}  {units}" + (f": {', '.join(named)}" if named else ""))
+        return "\n".join([title, *lines])
+
+    # -- places ------------------------------------------------------------------------------------
+
+    def place(self, spelling: Any) -> Site:
+        """The site that a name, a spelling such as "l1[1]" or a `Site` means here.
+
+        Raises UnknownPlace if there is no such module or unit, with the nearest name.
+        """
+        if isinstance(spelling, str) and spelling in self.names:
+            return self.names[spelling]
+        if not isinstance(spelling, str | Site):
+            raise UnknownPlace(
+                f"{spelling!r} is no site. Sites are spelled 'module.path[units]'. {suggest(spelling, self.names)}"
+            )
+        site = parse(spelling) if isinstance(spelling, str) else spelling
+        if site.path not in self.modules:
+            known = [*self.names, *(path for path in self.modules if path)]
+            raise UnknownPlace(f"{type(self.module).__name__} has no module {site.path!r}. {suggest(site.path, known)}")
+        typed = site.spelling
+        module = self.modules[site.path]
+        axis = channel_axis(module)
+        path = self.paths[id(module)]  # a module that goes by two names is one module
+        site = replace(site, path=path, unit_axis=axis if site.unit_axis is None else site.unit_axis)
+        width = declared_width(module, site.end)
+        for unit in (site.units,) if isinstance(site.units, int) else site.units or ():
+            if width is not None and site.featurizer == NEURONS and unit >= width:
+                raise UnknownPlace(f"{typed} asks for unit {unit}, but {path} has {width}: 0 to {width - 1}.")
+        if site.position == EACH and not site.coordinates:
+            site = replace(site, coordinates=(("layer", str(replace(site, position=None)), self._rank(path)),))
+        known_as = next((name for name, known in self.names.items() if known == site), None)
+        return replace(site, name=site.name or known_as or (typed if typed != site.spelling else None))
+
+    def site(self, path: str, **lens: Any) -> Site:
+        """A site by parts: net.site("blocks.3", units=range(8), position=-1, end="input", occurrence=0)."""
+        return self.place(Site(path, **lens))
+
+    def sites(self) -> tuple[Site, ...]:
+        """What can be read and written: the inputs that have names, and what every module returns."""
+        named = [self.names[name] for name in self.inputs]
+        return (*named, *(self.place(Site(path)) for path in self.modules if path))
+
+    def layers(self) -> tuple[str, ...]:
+        """The modules that hold parameters of their own and no other modules.
+
+        In the order in which a run of the example meets them, or as they were registered where there is no example.
+        """
+        found = [path for path, module in self.modules.items() if path and is_layer(module)]
+        for module in self.modules.values():
+            if isinstance(module, nn.MultiheadAttention):  # its parts are used, but never called
+                found = [path for path in found if self.modules[path] not in set(module.children())]
+        if self.example is None:
+            return tuple(dict.fromkeys(self.paths[id(self.modules[path])] for path in found))
+        met: dict[str, None] = {}
+        with ExitStack() as stack, torch.no_grad():
+            for path in found:
+                hook = self.modules[path].register_forward_hook(lambda *_, path=path: met.setdefault(path))
+                stack.callback(hook.remove)
+            self.run(self.example)
+        return tuple(met)
+
+    def neurons(self, *paths: str) -> tuple[Site, ...]:
+        """One site a unit of what the modules at `paths` return; by default, of every layer but the last.
+
+        After a convolution a unit is a channel. Raises UnknownPlace, or WrongInput where the width is not known.
+        """
+        found = []
+        for path in paths or self.layers()[:-1]:
+            whole = parse(path)
+            for unit in range(self.width(whole)) if whole.units is None else np.atleast_1d(whole.units).tolist():
+                where = (("layer", replace(whole, units=None).spelling, self._rank(whole.path)), ("unit", unit, unit))
+                found.append(self.place(replace(whole, units=unit, coordinates=where)))
+        return tuple(found)
+
+    def width(self, spelling: Any) -> int:
+        """How many units there are at a site: as its module declares, or as a run of the example shows."""
+        site = replace(self.place(spelling), units=None, name=None)
+        declared = declared_width(self.modules[site.path], site.end)
+        if declared is not None:
+            return declared
+        if self.example is None:
+            raise WrongInput(
+                f"How many units {site} has shows only in a run. Give one: Network(module, example=an_input)."
+            )
+        with torch.no_grad():
+            return int(
+                self.run(self.example, read=[site])[site].shape[-1 if site.unit_axis is None else site.unit_axis]
+            )
+
+    def _rank(self, path: str) -> int:
+        """Where a module stands among all of them."""
+        return list(self.modules).index(path)
+
+    # -- the waist ---------------------------------------------------------------------------------
+
+    def run(self, inputs: Any, *, read: Iterable[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Site]:
+        """One forward pass, in the gradient mode that holds outside; writes are differentiable, reads are copies.
+
+        The output is the module's own. Raises UnknownPlace, OverlappingWrites or WrongInput before the pass;
+        WrongShape, AmbiguousSite or NotFired if what passes does not fit the site. The module is left as it was in any
+        case.
+        """
+        reads = list(dict.fromkeys(self.place(spelling) for spelling in read))
+        writes: dict[Site, Callable[[Any], Any]] = {}
+        for spelling, new in write.items():
+            site = self.place(spelling)
+            for other in writes:
+                if site.overlaps(other):
+                    _refuse_overlap(site, other)
+            writes[site] = as_intervention(new)
+        args, kwargs = self.arguments(inputs, [*reads, *writes])
+        taps = _Taps(reads, writes, self.modules)
+        with taps.attached(), _plain_attention():
+            output = self.module(*copied(args), **copied(kwargs))  # the module may work in place on them
+        taps.check(type(self.module).__name__)
+        return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
+
+    def ready(self) -> None:
+        """Raise NotRepeatable where the module's mode makes a run depend on other rows, or on chance."""
+        for path, module in self.modules.items():
+            if reason := unsteady(module):
+                raise NotRepeatable(
+                    f"{path or 'The module'!r} is a {type(module).__name__} in training mode: {reason}. Switch that "
+                    "off with module.eval()."
+                )
+
+    def precedes(self, place: Any, other: Any) -> bool:
+        """Whether a run of the example reaches one site before the other; False where there is no example."""
+        first, second = self.place(place), self.place(other)
+        if self.example is None or (first.path, first.end) == (second.path, second.end):
+            return False
+        with torch.no_grad():
+            met = list(self.run(self.example, read=[first, second]).values)
+        return met.index(first) < met.index(second)
+
+    def arguments(self, inputs: Any, places: Sequence[Site] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How the module is called with these inputs, when these places are read or written."""
+        return ((self.numbers(inputs),), {}) if self.inputs else call_arguments(self.module.forward, inputs)
+
+    def outcome(self, output: Any) -> Any:
+        """What a run calls its output, given what the module returned."""
+        return output
+
+    def numbers(self, inputs: Any) -> Tensor:
+        """Named inputs in any form as a tensor [..., names] of the module's precision, on its device."""
+        parameter = next((p for p in self.module.parameters() if p.is_floating_point()), torch.zeros(()))
+        return named_numbers(inputs, self.inputs).to(parameter.device, parameter.dtype)
+
+    # -- a network is a causal model too -------------------------------------------------------------
+
+    def as_causal_model(self, *layers: str) -> CausalModel:
+        """Inputs and neurons of a small feed-forward network as variables, connected as the layers are.
+
+        layers: module paths in causal order; by default `layers()`. Each should hold [example, unit]. A unit's
+        mechanism is the network itself with the layers it is computed from set, so its value is the module's own
+        activation.
+        Raises WrongInput where inputs have no names, or a layer depends on something that is no layer.
+        """
+        return neuron_graph(self, [self.place(path) for path in layers or self.layers()])
+
+
+# -- hooks -----------------------------------------------------------------------------------------
+
+
+class _Taps:
+    """The reads and writes of one run, and the hooks that carry them out."""
+
+    def __init__(
+        self, reads: Sequence[Site], writes: Mapping[Site, Callable[[Any], Any]], modules: Mapping[str, nn.Module]
+    ) -> None:
+        self.reads, self.writes, self.modules = reads, writes, modules
+        self.values: dict[Site, Tensor] = {}
+        self.changes: dict[Site, tuple[Tensor, Tensor]] = {}
+        self.calls: dict[str, int] = {}
+        self.open: dict[str, list[int]] = {}  # the calls that have begun and not ended, innermost last
+        self.met: dict[Site, int] = dict.fromkeys([*writes, *reads], 0)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks on the modules that are read or written, for the time of one run."""
+        with ExitStack() as stack:
+            for path in dict.fromkeys(site.path for site in self.met):
+                module = self.modules[path]
+                stack.callback(module.register_forward_pre_hook(self._before(path), with_kwargs=True).remove)
+                stack.callback(module.register_forward_hook(self._after(path)).remove)
+            yield
+
+    def _before(self, path: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            call = self.calls.get(path, 0)
+            self.calls[path] = call + 1
+            self.open.setdefault(path, []).append(call)
+            given = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
+            changed = self._visit(path, "input", call, given)
+            if changed is given:
+                return None
+            return tuple(changed[str(i)] for i in range(len(args))), {name: changed[name] for name in kwargs}
+
+        return hook
+
+    def _after(self, path: str) -> Callable[..., Any]:
+        return lambda module, args, output: self._visit(path, "output", self.open[path].pop(), output)
+
+    def _visit(self, path: str, end: str, call: int, structure: Any) -> Any:
+        here = [site for site in self.met if (site.path, site.end) == (path, end) and site.occurrence in (None, call)]
+        for site in here:
+            self.met[site] += 1
+        here = [
+            site for site in here if self.met[site] == 1
+        ]  # a second call without an occurrence is refused by check()
+        written: list[Site] = []
+        for site in here:
+            if site in self.writes:
+                leaf, tensor = choose(structure, site.leaf, f"{path}:{end}")
+                for other in written:
+                    if site.overlaps(other, tensor):
+                        _refuse_overlap(site, other)
+                written.append(site)
+                structure = exchange(structure, leaf, self._written(site, tensor))
+        for site in here:
+            if site in self.reads:
+                self.values[site] = site.get(choose(structure, site.leaf, f"{path}:{end}")[1]).clone()
+        return structure
+
+    def _written(self, site: Site, tensor: Tensor) -> Tensor:
+        old = site.get(tensor)
+        whole = not (old.is_floating_point() or old.is_complex())
+        try:
+            new = intervene(self.writes[site], old.double() if whole else old.clone())
+        except WrongShape as error:
+            raise WrongShape(f"At {site}: {error}. Read the same site from a source run, or pass a number.") from None
+        if not isinstance(new, Tensor):
+            new = Set(new)(old.double() if whole else old)
+        if new.shape != old.shape:
+            raise WrongShape(
+                f"At {site}: the intervention made {tuple(new.shape)} of {tuple(old.shape)}. It should keep the shape."
+            )
+        if whole and bool((new.double() != new.double().round()).any()):
+            raise BadIntervention(
+                f"{site} holds whole numbers ({old.dtype}); the intervention makes fractions of them."
+            )
+        new = new.to(old).clone()  # a copy: what comes later in the network may overwrite it in place
+        self.changes[site] = old.detach().clone(), new.detach().clone()
+        return site.set(tensor, new)
+
+    def ledger(self) -> tuple[Written[Site], ...]:
+        """What every write did, in the order in which the sites were met."""
+        return tuple(Written(site, self.met[site], old, new) for site, (old, new) in self.changes.items())
+
+    def check(self, owner: str) -> None:
+        """Raise NotFired for a site that was not met, AmbiguousSite for one met in several calls."""
+        for site, times in self.met.items():
+            calls = self.calls.get(site.path, 0)
+            if times == 0 and calls == 0:
+                raise NotFired(
+                    f"{site.path or owner!r} did not run in this forward pass, so nothing was read or written at "
+                    f"{site}. "
+                    "Is it on a branch not taken, or bypassed by a fused path?"
+                )
+            if times == 0:
+                raise NotFired(
+                    f"{site.path or owner!r} ran {calls} times, so there is no call #{site.occurrence}: they count "
+                    "from #0."
+                )
+            if times > 1:
+                raise AmbiguousSite(
+                    f"{site.path or owner!r} ran {times} times in this forward pass. Say which call {site} means: "
+                    f"'{site.path}#0' to '{site.path}#{times - 1}'."
+                )
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """torch's fused transformer layers switched off: they bypass the modules inside them. Restored afterwards."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _refuse_overlap(site: Site, other: Site) -> None:
+    raise OverlappingWrites(
+        f"{site} and {other} overwrite the same units, and the last would silently win. "
+        "Write them once, or one after another with Chain(first, second)."
+    )
