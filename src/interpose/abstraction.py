@@ -1,0 +1,202 @@
+"""Alignments, and how often interchange does in the network what they claim it does."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from .accuracy import Accuracy, Interchanges
+from .checks import repeatable
+from .errors import UnknownPlace, WrongAlignment, suggest
+from .inputs import examples
+from .interventions import Set
+from .metrics import Matches
+from .model import Model, meet
+from .pairs import Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """A claim: these places of a network hold these variables of a causal model.
+
+    model: the causal model. places: variable -> a place or several; every computed variable need not be claimed, but
+    no variable may be claimed that the model does not have.
+    Raises UnknownPlace for such a variable, WrongAlignment for a variable without a place.
+    """
+
+    model: Any
+    places: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.model, "variables") or not isinstance(self.places, Mapping):
+            raise WrongAlignment(
+                "An alignment is a causal model and a dict of places: Alignment(model, {'A': 'h12'}), not "
+                f"Alignment({type(self.model).__name__}, {type(self.places).__name__})."
+            )
+        places: dict[str, tuple[Any, ...]] = {}
+        for variable, given in self.places.items():
+            if variable not in self.model.variables:
+                raise UnknownPlace(
+                    f"The hypothesis has no variable {variable!r}. {suggest(variable, self.model.variables)}"
+                )
+            places[variable] = tuple(given) if isinstance(given, list | tuple) else (given,)
+            if not places[variable]:
+                raise WrongAlignment(f"{variable} has no place. Leave it out, or name where it is held.")
+        if not places:
+            raise WrongAlignment("The alignment claims nothing. Give it, for example, {'A': 'h12'}.")
+        object.__setattr__(self, "places", MappingProxyType(places))
+
+    def __repr__(self) -> str:
+        return (
+            f"Alignment({', '.join(variable + ' at ' + _joined(places) for variable, places in self.places.items())})"
+        )
+
+    def items(self) -> Any:
+        """Every variable with the places that hold it."""
+        return self.places.items()
+
+    def on(self, network: Model[Any]) -> dict[str, tuple[Any, ...]]:
+        """The places as the network knows them, checked before any run.
+
+        Raises UnknownPlace, or WrongAlignment where two variables share units, or a variable's place comes before the
+        place of a variable it is computed from.
+        """
+        found = {variable: tuple(network.place(place) for place in places) for variable, places in self.places.items()}
+        claims = [(variable, place) for variable, places in found.items() for place in places]
+        for i, (variable, place) in enumerate(claims):
+            for other, beside in claims[:i]:
+                if meet(place, beside):
+                    raise WrongAlignment(
+                        f"{other} at {beside} and {variable} at {place} share units. A unit holds one variable."
+                    )
+        for variable, place in claims:
+            for other, beside in claims:
+                if other in self.model.ancestors(variable) and network.precedes(place, beside):
+                    raise WrongAlignment(
+                        f"{variable} is computed from {other}, but its place {place} comes before {beside}, the "
+                        f"place of {other}."
+                    )
+        return found
+
+
+def interchange_accuracy(
+    network: Model[Any], alignment: Alignment, *, n: int = 1000, seed: int = 0, tol: float = 1e-3
+) -> Accuracy:
+    """How often interchange at the claimed places gives the causal model's counterfactual output.
+
+    n random pairs of inputs a way of interchanging: each variable alone, and variables together, each from a source of
+    its own: every set of them up to four variables, beyond that every two and all. The target is the model's output
+    with the same variables set to their values in the same sources, never the source's own output.
+
+    tol: what counts as equal among numbers; it must be below half the smallest gap between the model's outputs.
+
+    Source: interchange intervention accuracy (Geiger et al. 2021).
+    Raises WrongAlignment before any pair is run, NotRepeatable if two runs of the network disagree.
+    """
+    if n < 1:
+        raise WrongAlignment(f"n={n}: a share of no pairs is not defined.")
+    if not isinstance(alignment, Alignment):
+        raise WrongAlignment(
+            f"{alignment!r} is no alignment. Say what is held where: Alignment(model, {{'A': 'h12'}})."
+        )
+    hypothesis, places = alignment.model, alignment.on(network)
+    rng, variables = random.Random(seed), list(places)
+    base, *drawn = [hypothesis.sample(n, seed=rng) for _ in range(len(variables) + 1)]
+    sources = dict(zip(variables, drawn, strict=True))
+    ways = [{variable: sources[variable] for variable in chosen} for chosen in _sets(variables)]
+    plain, swapped = hypothesis.run(base).output, hypothesis.run(drawn[-1]).output
+    targets = [_counterfactual(hypothesis, base, way) for way in ways]
+    _check_tolerance([plain, *targets], tol)
+    with torch.no_grad():
+        untouched = repeatable(network, base)[0].output
+        whole = network.run(drawn[-1]).output
+        rows = tuple(
+            _interchanges(network, places, base, way, target, plain, tol)
+            for way, target in zip(ways, targets, strict=True)
+        )
+    return Accuracy(
+        rows=rows,
+        floor=float(np.mean([_hits(untouched, target, base, tol).mean() for target in targets])),
+        ceiling=float(_hits(whole, swapped, base, tol).mean()),
+        accuracy=float(_hits(untouched, plain, base, tol).mean()),
+        tol=tol,
+    )
+
+
+def _sets(variables: list[str]) -> list[tuple[str, ...]]:
+    """The sets of variables that are interchanged together, single ones first."""
+    sizes = range(1, len(variables) + 1) if len(variables) <= 4 else (1, 2, len(variables))
+    return [chosen for size in sizes for chosen in itertools.combinations(variables, size)]
+
+
+def _counterfactual(hypothesis: Any, base: Any, sources: Mapping[str, Any]) -> Any:
+    """What the hypothesis gives with every variable of `sources` set to its value in its source."""
+    return hypothesis.run(base, write={v: Set(hypothesis.run(source)[v]) for v, source in sources.items()}).output
+
+
+def _interchanges(
+    network: Model[Any],
+    places: Mapping[str, Any],
+    base: Any,
+    sources: Mapping[str, Any],
+    target: Any,
+    plain: Any,
+    tol: float,
+) -> Interchanges:
+    """The same in the network: the places of every variable of `sources` take the values they have in its source."""
+    values: dict[Any, Any] = {}
+    for variable, source in sources.items():
+        run = network.run(source, read=places[variable])
+        values |= {place: Set(run[place]) for place in places[variable]}
+    observed = network.run(base, write=values).output
+    return Interchanges(
+        label=", ".join(f"{variable} at {_joined(places[variable])}" for variable in sources),
+        base=base,
+        sources={place: source for variable, source in sources.items() for place in places[variable]},
+        expected=_listed(target),
+        observed=_listed(observed),
+        hits=_hits(observed, target, base, tol).astype(bool),
+        informative=~_hits(plain, target, base, tol).astype(bool),
+    )
+
+
+def _hits(output: Any, expected: Any, base: Any, tol: float) -> np.ndarray:
+    """[pair]: 1 where the output is what was expected; of several outputs, all of them."""
+    if isinstance(expected, Mapping):
+        if not isinstance(output, Mapping) or set(output) != set(expected):
+            raise WrongAlignment(
+                f"The hypothesis has the outputs {', '.join(expected)}, the network a {type(output).__name__}. Give "
+                "the network a dict of as many, or the hypothesis one output."
+            )
+        return np.min([_hits(output[name], column, base, tol) for name, column in expected.items()], axis=0)
+    return Matches(tol)(output, Pairs(base, base, targets=expected)).numpy()
+
+
+def _joined(places: Iterable[Any]) -> str:
+    return " + ".join(map(str, places))
+
+
+def _listed(column: Any) -> list[Any]:
+    return [row.tolist() if hasattr(row, "tolist") else row for row in examples(column)]
+
+
+def _check_tolerance(columns: list[Any], tol: float) -> None:
+    parts = [part for column in columns for part in (column.values() if isinstance(column, Mapping) else [column])]
+    values = sorted({value for part in parts for value in _listed(part) if isinstance(value, int | float)})
+    gaps = np.diff(values)
+    gaps = gaps[gaps > 1e-9 * max(1.0, *map(abs, values))] if len(values) > 1 else gaps  # others are rounding
+    if not len(gaps):
+        return
+    gap = float(gaps.min())
+    if tol >= gap / 2:
+        raise WrongAlignment(
+            f"tol={tol:g} cannot tell the causal model's outputs apart: two of them differ by {gap:g}. Pass a tol "
+            f"below {gap / 2:g}."
+        )

@@ -1,0 +1,204 @@
+"""Interchange, and the effects that are contrasts of four runs; written once, for any model.
+
+Ybb  base input, untouched        Ybs  base input,   with the source's value at the place
+Yss  source input, untouched      Ysb  source input, with the base's value at the place
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import change_of, check_cuts, model_name, noise_floor, two_unlike
+from .errors import OverlappingWrites, WrongInput, WrongPairs
+from .grid import Group
+from .interventions import Set
+from .metrics import Metric, Scored, is_binary, name_of, require, score
+from .model import Model, Run, meet
+from .pairs import Pairs
+from .results import Effects
+from .statistics import Floats
+
+BATCH = 64
+TOL = 1e-3
+
+
+def interchange(model: Model[Any], base: Any, sources: Mapping[Any, Any]) -> Run[Any]:
+    """Run the base with the values that places take in other runs.
+
+    sources: place -> the source input, or place -> (source input, another place to take the value from).
+    Each source is run once. Raises what `run` raises; the ledger of the returned run says what was written.
+    """
+    wanted: dict[Any, tuple[Any, Any]] = {}
+    for spelling, source in sources.items():
+        if (place := model.place(spelling)) in wanted:
+            raise OverlappingWrites(f"{place} is given two sources. Take it from one of them.")
+        given, donor = donor_of(source, spelling)
+        wanted[place] = given, model.place(donor)
+    runs: list[tuple[Any, Run[Any]]] = []
+    for source, _ in wanted.values():
+        if not any(source is known for known, _ in runs):
+            places = [donor for other, donor in wanted.values() if other is source]
+            runs.append((source, model.run(source, read=places)))
+    writes = {
+        place: Set(next(run for known, run in runs if known is source)[donor])
+        for place, (source, donor) in wanted.items()
+    }
+    return model.run(base, read=list(writes), write=writes)
+
+
+def effects(
+    model: Model[Any],
+    pairs: Pairs,
+    places: Iterable[Any],
+    metric: Metric,
+    *,
+    tol: float = TOL,
+    batch_size: int = BATCH,
+    progress: bool | None = None,
+) -> Effects:
+    """Total, natural direct and indirect effects of each place: four runs a pair, all of them kept.
+
+    places: places or their spellings; a list or tuple of places is written together.
+    metric: (output, pairs) -> [pair]. tol: what counts as no difference; raised to 10 x the noise floor.
+    progress: a bar on stderr; None shows it in terminals and notebooks, after a second.
+
+    Before the first pair is measured, the model is run twice and in other batches: NotRepeatable if that changes it.
+    Raises WrongPairs for no pairs or lacking parts, UnknownPlace, and what `run` and the metric raise.
+    """
+    groups = [_group(model, place) for place in listed(places)]
+    if batch_size < 1:
+        raise WrongInput(f"batch_size={batch_size}: at least one pair must be run at a time.")
+    if not groups:
+        raise WrongInput("There are no places to measure. Give some, as in net.neurons('l1').")
+    if not len(pairs):
+        raise WrongPairs("There are no pairs to measure: an effect of no pairs is not defined.")
+    require(metric, pairs)
+    flat = list(dict.fromkeys(place for group in groups for place in group))
+    blocks: list[dict[str, Floats]] = []
+    with torch.no_grad():
+        noise = noise_floor(model, two_unlike(pairs) if batch_size > 1 else pairs[:1], groups, metric)
+        check_cuts(model, pairs[:batch_size], groups, metric, max(tol, 10 * noise))
+        with _bar(2 * len(groups) * -(-len(pairs) // batch_size), progress) as tick:
+            for batch in pairs.batches(batch_size):
+                blocks.append(_four_runs(model, batch, groups, flat, metric, tick))
+
+    def column(name: str) -> Floats:
+        return np.concatenate([block[name] for block in blocks])
+
+    return Effects(
+        model=model_name(model),
+        metric=name_of(metric),
+        binary=is_binary(metric),
+        pairs=pairs,
+        places=tuple(groups),
+        tol=max(tol, 10 * noise),
+        noise=noise,
+        ybb=column("ybb"),
+        yss=column("yss"),
+        ybs=column("ybs"),
+        ysb=column("ysb"),
+        response=column("response"),
+    )
+
+
+def _four_runs(
+    model: Model[Any],
+    batch: Pairs,
+    groups: Sequence[Group],
+    flat: Sequence[Any],
+    metric: Metric,
+    tick: Callable[[int], object],
+) -> dict[str, Floats]:
+    base, source = model.run(batch.base, read=flat), model.run(batch.source, read=flat)
+    change = {place: change_of(base[place], source[place], len(batch)) for place in flat}
+    response = np.stack([np.max([change[place] for place in group], 0) for group in groups], 1)
+    ybb, yss = score(metric, base.output, batch), score(metric, source.output, batch)
+
+    def swept(inputs: Any, donor: Run[Any], untouched: Tensor) -> Floats:
+        """[pair, group]; a place that holds the same in base and source is not written: its effects are exactly 0."""
+        table = _array(untouched)[:, None].repeat(len(groups), 1)
+        moved = np.flatnonzero(response.any(0)).tolist()
+        if moved:
+            writes = [{place: Set(donor[place]) for place in groups[j]} for j in moved]
+            table[:, moved] = _array(model.sweep(inputs, writes, metric=Scored(metric, batch, tick))).T
+        tick(len(groups) - len(moved))
+        return table
+
+    return {
+        "ybb": _array(ybb),
+        "yss": _array(yss),
+        "ybs": swept(batch.base, source, ybb),
+        "ysb": swept(batch.source, base, yss),
+        "response": response,
+    }
+
+
+# -- small things ----------------------------------------------------------------------------------
+
+
+def listed(places: Iterable[Any]) -> list[Any]:
+    """Places as a list. Raises WrongInput for a single one, or for a dict, whose values would be ignored."""
+    if isinstance(places, Mapping):
+        raise WrongInput(
+            "Effects interchange values between base and source, so places come without values. To write values of "
+            "your own, call model.run(inputs, write={...})."
+        )
+    if isinstance(places, str) or _is_place(places):
+        raise WrongInput(f"places is one place, {places!r}. Give a list of them: [{places!r}].")
+    return list(places)
+
+
+def donor_of(source: Any, place: Any) -> tuple[Any, Any]:
+    """The source input, and the place to take a value from: the same one, or the one named beside the source."""
+    renamed = isinstance(source, tuple) and len(source) == 2 and (isinstance(source[1], str) or _is_place(source[1]))
+    return source if renamed else (source, place)
+
+
+def _is_place(thing: Any) -> bool:
+    return hasattr(thing, "spelling")
+
+
+def _group(model: Model[Any], place: Any) -> Group:
+    group = tuple(model.place(one) for one in place) if isinstance(place, list | tuple) else (model.place(place),)
+    for one, other in itertools.combinations(group, 2):
+        if meet(one, other):
+            raise OverlappingWrites(
+                f"{one} and {other} share units and cannot be written together. Leave one of them out."
+            )
+    return group
+
+
+def _array(values: Tensor) -> Floats:
+    return values.detach().cpu().double().numpy()
+
+
+@dataclass
+class _Bar:
+    bar: Any
+
+    def __enter__(self) -> Callable[[int], object]:
+        return self.bar.update if self.bar is not None else lambda runs: None
+
+    def __exit__(self, *failure: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _bar(total: int, progress: bool | None) -> _Bar:
+    """A progress bar in terminals and notebooks for what takes longer than a second, or as told."""
+    shown = (sys.stderr.isatty() or "ipykernel" in sys.modules) if progress is None else progress
+    if not shown:
+        return _Bar(None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*IProgress.*")
+        from tqdm.auto import tqdm
+    return _Bar(tqdm(total=total, unit="run", leave=False, delay=1 if progress is None else 0))

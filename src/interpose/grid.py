@@ -1,0 +1,56 @@
+"""Places as cells of a map: its axes, and where on them each place stands.
+
+A place that knows its coordinates carries them, each with a rank, so that a map never depends on the order of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Group = tuple[Any, ...]
+"""Places that are written together; most often one."""
+
+
+def axes_of(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """The axes and their labels, from the places' own coordinates; a single axis "site" if they have none in common."""
+    where = [_coordinates(group) for group in groups]
+    names = [tuple(axis for axis, _, _ in parts) for parts in where]
+    cells = {tuple(label for _, label, _ in parts) for parts in where}
+    if not names or not names[0] or len(set(names)) > 1 or len(cells) < len(where):
+        return {"site": [label_of(group) for group in groups]}
+    ranks: dict[str, dict[Any, int]] = {axis: {} for axis in names[0]}
+    for axis, label, rank in (part for parts in where for part in parts):
+        ranks[axis][label] = rank
+    return {axis: sorted(labels, key=labels.__getitem__) for axis, labels in ranks.items()}
+
+
+def cells_of(groups: Sequence[Group], axes: dict[str, list[Any]]) -> tuple[NDArray[np.int_], ...]:
+    """The index of each group on every axis."""
+    if list(axes) == ["site"]:
+        return (np.arange(len(groups)),)
+    where = [{axis: label for axis, label, _ in _coordinates(group)} for group in groups]
+    return tuple(np.array([labels.index(place[axis]) for place in where]) for axis, labels in axes.items())
+
+
+def label_of(group: Group) -> str:
+    """What a group is called."""
+    return " + ".join(map(str, group))
+
+
+def axis_labels(axis: str, labels: Sequence[Any], tokens: Sequence[Sequence[str]] | None) -> list[str]:
+    """What to write at an axis: at positions also the token, with a sign where pairs differ in it."""
+    if axis != "position" or tokens is None:
+        return [str(label) for label in labels]
+    shown = []
+    for position in labels:
+        here = [row[position].strip() for row in tokens]
+        shown.append(f"{position} {here[0]}{'…' if len(set(here)) > 1 else ''}")
+    return shown
+
+
+def _coordinates(group: Group) -> tuple[tuple[str, Any, int], ...]:
+    return getattr(group[0], "coordinates", ()) if len(group) == 1 else ()

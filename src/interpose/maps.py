@@ -1,0 +1,127 @@
+"""Effects of many places as a map: which of them mediate?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import WrongMetric
+from .grid import axes_of, axis_labels, cells_of
+from .plots.heatmap import Panel, heatmap
+from .plots.picture import Picture
+from .results import Effects
+from .statistics import ALPHA, LEVEL, P0, Floats, number, pairs_to_exclude
+from .tables import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Scan(Effects):
+    """Effects of many places, as a map: which of them mediate?"""
+
+    def mediators(self, *, delta: float | None = None, p0: float = P0, alpha: float = ALPHA) -> tuple[Any, ...]:
+        """The places whose verdict is "mediates", the strongest first; the thresholds are those of `verdicts`."""
+        order = np.argsort(-self._strength(), kind="stable")
+        verdicts = self.verdicts(delta=delta, p0=p0, alpha=alpha)
+        return tuple(
+            self.places[j][0] if len(self.places[j]) == 1 else self.places[j]
+            for j in order
+            if verdicts[j] == "mediates"
+        )
+
+    def table(self, *, most: int = 20) -> Table:
+        """One row a place, the strongest first: what it carries, with its interval, and the verdict."""
+        transfer, restores, extent, verdicts = self.transfer(), self.recovery("tie"), self.extent(), self.verdicts()
+        order = np.argsort(-self._strength(), kind="stable")
+        rows = tuple(
+            (
+                self.labels[j],
+                transfer.shown(j),
+                transfer.text(j),
+                restores.shown(j),
+                f"{extent[0, j]:.0f}/{extent[1, j]:.0f}/{extent[2, j]:.0f}",
+                verdicts[j],
+            )
+            for j in order[:most]
+        )
+        rest = [f"{len(order) - most} more places are in .data."] if len(order) > most else []
+        hits = self.hits()
+        more = pairs_to_exclude(tests=len(self.places)) - len(hits)
+        if more > 0 and any(v == "undetermined" and not hit for v, hit in zip(verdicts, hits.max(0), strict=True)):
+            rest.append(
+                f"Undetermined: {more} more pairs without an effect would show that it moves at most "
+                f"{100 * P0:.0f} % of them."
+            )
+        columns = ("place", self.quantity, f"{100 * LEVEL:.0f} % interval", "restores", "full/part/none", "verdict")
+        return Table(self._title(f"What carries {self.subject}?"), columns, rows, (*rest, *self.notes()))
+
+    def heatmap(self, *others: Scan, top: float | None = None) -> Picture:
+        """The map as a picture, the interval of every cell under the pointer; others beside it on one scale."""
+        for other in others:
+            if (other.metric, other.quantity) != (self.metric, self.quantity):
+                raise WrongMetric(
+                    f"Maps of {self.metric} and of {other.metric} do not share one scale. Draw them apart."
+                )
+        return heatmap([scan._panel() for scan in (self, *others)], quantity=self.quantity, top=top)
+
+    @property
+    def quantity(self) -> str:
+        """What a cell of the map shows."""
+        return "IIA" if self.binary else "recovery"
+
+    @property
+    def subject(self) -> str:
+        """What the pairs ask about."""
+        return " and ".join(self.pairs.varies) or "the difference"
+
+    def _title(self, what: str) -> str:
+        return super()._title(what + " Metric:") if what.endswith("?") else super()._title(what)
+
+    def _strength(self) -> Floats:
+        return np.nan_to_num(np.maximum(np.abs(self.transfer().estimate), np.abs(self.recovery("tie").estimate)))
+
+    def _panel(self) -> Panel:
+        axes = axes_of(self.places)
+        if len(axes) > 2:
+            raise ValueError(
+                f"A heatmap has two axes; this scan has {', '.join(axes)}. Pick a part with .data.sel(...)."
+            )
+        cells = cells_of(self.places, axes)
+        rows, columns = ([""], *axes.values()) if len(axes) == 1 else tuple(axes.values())
+        index = cells if len(axes) == 2 else (np.zeros(len(self.places), int), *cells)
+        shape = (len(rows), len(columns))
+        transfer, extent, verdicts = self.transfer(), self.extent(), self.verdicts()
+        values = np.full(shape, np.nan)
+        values[index] = transfer.estimate
+        labels = np.full(shape, "", dtype=object)
+        hover = np.full(shape, "not measured", dtype=object)
+        crowded = shape[0] * shape[1] > 60
+        for j, cell in enumerate(zip(*index, strict=True)):
+            labels[cell] = "" if crowded else f"{self.labels[j]}\n{number(transfer.estimate[j])}"
+            hover[cell] = (
+                f"{self.labels[j]}: {self.quantity} {transfer.shown(j)}, {transfer.text(j)}; {verdicts[j]}; "
+                f"full {extent[0, j]:.0f}, part {extent[1, j]:.0f}, none {extent[2, j]:.0f} of "
+                f"{extent[:, j].sum():.0f} pairs"
+            )
+        names = ["", *axes][-2:]
+        return Panel(
+            title=f"What carries {self.subject}?\n{self.metric}, {self.model}, {self._how_many()}",
+            values=values,
+            rows=[str(row) for row in rows],
+            columns=axis_labels(names[1], columns, self.pairs.tokens),
+            row_axis=names[0],
+            column_axis=names[1],
+            labels=labels.tolist(),
+            hover=hover.tolist(),
+        )
+
+
+def as_scan(effects: Effects) -> Scan:
+    """The same effects, read as a map."""
+    return Scan(**{name: getattr(effects, name) for name in Effects.__dataclass_fields__})
+
+
+def with_warning(scan: Scan, warning: str) -> Scan:
+    """The same scan, with one more thing to know."""
+    return replace(scan, warnings=(*scan.warnings, warning))

@@ -1,0 +1,68 @@
+"""Every place alone, exact: which of them mediate?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..effects import BATCH, TOL, effects, listed
+from ..errors import NoEffect
+from ..maps import Scan, as_scan, with_warning
+from ..metrics import Metric, require
+from ..model import Model
+from ..pairs import Pairs
+from ..sites import Site
+
+
+def scan(
+    model: Model[Any],
+    pairs: Pairs,
+    places: Iterable[Any],
+    metric: Metric,
+    *,
+    tol: float = TOL,
+    batch_size: int = BATCH,
+    progress: bool | None = None,
+) -> Scan:
+    """The effects of every place alone, as a map over the places' own axes.
+
+    The arguments are those of `effects`. A site at position `EACH` becomes one site a position of the pairs.
+    Warns NoEffect where all cells of the map are equal: then nothing was found, or nothing was written.
+    """
+    spelled = [place if isinstance(place, list | tuple) else model.place(place) for place in listed(places)]
+    require(metric, pairs)
+    found = as_scan(
+        effects(
+            model,
+            pairs,
+            _each_position(model, pairs, spelled),
+            metric,
+            tol=tol,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    )
+    if len(found.places) > 1 and np.ptp(found.nie, axis=1).max() <= found.tol >= np.ptp(found.tie, axis=1).max():
+        said = (
+            f"All {len(found.places)} cells of this scan are equal: NIE {found.nie.mean():.3g}, TIE "
+            f"{found.tie.mean():.3g}. "
+            "No place was told from another."
+        )
+        warnings.warn(said, NoEffect, stacklevel=2)
+        return with_warning(found, said)  # type: ignore[return-value]
+    return found
+
+
+def _each_position(model: Model[Any], pairs: Pairs, places: list[Any]) -> list[Any]:
+    """The places, at positions that count from the beginning; a site at `EACH` becomes one a position."""
+    spread = {place: place.everywhere() for place in places if isinstance(place, Site) and place.is_open}
+    if not spread or not len(pairs):
+        return places
+    with torch.no_grad():
+        run = model.run(pairs[:1].base, read=list(spread.values()))
+    each = {site: site.positions(site.length(run[whole])) for site, whole in spread.items()}
+    return [one for place in places for one in (each.get(place, [place]) if isinstance(place, Site) else [place])]
