@@ -1,0 +1,1 @@
+"""Pictures of labelled numbers and of graphs; `interpose.drawing` turns models into graphs."""
