@@ -1,0 +1,50 @@
+"""Causal mediation analysis and causal abstraction of neural networks.
+
+A model runs inputs. At places, interventions overwrite values. An effect is the change of a metric over pairs of base
+and source. A search looks for the places that have the effect you want. An alignment claims which places hold which
+variable, and interchange tests the claim.
+"""
+
+from .abstraction import Alignment, interchange_accuracy
+from .causal_model import CausalModel, Variable
+from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
+from .effects import effects, interchange
+from .interventions import Add, Chain, Noise, Scale, Set
+from .language import LanguageModel
+from .metrics import Matches, logit_difference, matches, value
+from .model import Model, Run
+from .network import Network
+from .pairs import Pairs
+from .search.scan import scan
+from .sites import EACH, Site
+
+__version__ = "0.1.0"
+__all__ = [
+    "EACH",
+    "Add",
+    "Alignment",
+    "CausalModel",
+    "Chain",
+    "LanguageModel",
+    "Matches",
+    "Model",
+    "Network",
+    "Noise",
+    "Pairs",
+    "Run",
+    "Scale",
+    "Set",
+    "Site",
+    "Variable",
+    "draw",
+    "draw_alignment",
+    "draw_circuit",
+    "draw_interchange",
+    "effects",
+    "interchange",
+    "interchange_accuracy",
+    "logit_difference",
+    "matches",
+    "scan",
+    "value",
+]

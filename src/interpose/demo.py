@@ -1,0 +1,97 @@
+"""The main job, twice: which neurons carry A, B and C, and where a language model keeps a city's country."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .abstraction import interchange_accuracy
+from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
+from .errors import MissingPart
+from .maps import Scan
+from .metrics import logit_difference, matches
+from .search.scan import scan
+from .tasks import adder, capitals
+
+Say = Callable[[str], object]
+
+
+def demo(out: Path, *, say: Say = print, cities: int = 8, progress: bool | None = None) -> None:
+    """Run both parts, say what was found, and save pictures in `out`.
+
+    Where the language model's weights, or transformers, are not installed, that is said in a line, and the first
+    part stands alone.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    adder_part(out, say)
+    try:
+        capitals_part(out, say, cities, progress)
+    except MissingPart as missing:
+        say(f"The language model is left out: {missing}")
+    say(f"\nSaved in {out}/")
+
+
+def adder_part(out: Path, say: Say) -> None:
+    """The tutorial's adder: three maps, the mediators, the circuit, and the abstraction, tested by interchange."""
+    network, hypothesis = adder.network(), adder.hypothesis()
+    say("1. A network that computes A + B + C. Which of its neurons carry what?\n")
+    scans = {name: scan(network, pairs, network.neurons("l1", "l2"), matches) for name, pairs in adder.pairs().items()}
+    for found in scans.values():
+        say(f"{found.table()}\n")
+    mediators = {name: found.mediators() for name, found in scans.items()}
+    for site in dict.fromkeys(site for sites in mediators.values() for site in sites):
+        say(f"{site} carries {' and '.join(name for name, sites in mediators.items() if site in sites)}.")
+    claim = adder.alignment()
+    accuracy = interchange_accuracy(network, claim)
+    say(f"\nThe claim: {', '.join(f'{variable} is held at {places[0]}' for variable, places in claim.items())}.")
+    say(f"{accuracy.table()}\n")
+    first, *others = scans.values()
+    pictures = {
+        "adder-hypothesis": draw(hypothesis),
+        "adder-network": draw(network, [1, 2, 3]),
+        "adder-interchange": draw_interchange(network, [1, 2, 3], {"h12": [4, 2, 3]}),
+        "adder-maps": first.heatmap(*others),
+        "adder-circuit": draw_circuit(network, mediators),
+        "adder-alignment": draw_alignment(network, claim),
+    }
+    for name, picture in pictures.items():
+        picture.save(out / f"{name}.svg")
+        picture.save(out / f"{name}.png")
+    pictures["adder-maps"].save(out / "adder-maps.html")
+
+
+def capitals_part(out: Path, say: Say, cities: int, progress: bool | None = None) -> None:
+    """The language model: its residual stream, every layer and position, patched from another city's run."""
+    weights = capitals.weights()
+    say(f"2. A real language model, {weights.stem}. Where does it keep a city's country?\n")
+    lm = capitals.language_model()
+    pairs = capitals.pairs(lm, n=cities)
+    flow = scan(lm, pairs, lm.residual(), logit_difference, progress=progress)
+    say(f"{flow.table(most=10)}\n")
+    for sentence in where_it_is(flow):
+        say(sentence)
+    picture = flow.heatmap()
+    for form in ("svg", "png", "html"):
+        picture.save(out / f"capitals-flow.{form}")
+
+
+def where_it_is(flow: Scan, share: float = 0.5) -> list[str]:
+    """In sentences, which positions carry more than a share of the effect, and over which layers."""
+    recovery = flow.transfer().estimate
+    sentences = []
+    for position in flow.data.position.values.tolist():
+        layers = [
+            site.coordinates[0][1]
+            for (site,), carried in zip(flow.places, recovery, strict=True)
+            if site.position == position and carried > share
+        ]
+        tokens = list(dict.fromkeys(row[position].strip() for row in flow.pairs.tokens or ()))
+        token = "/".join(tokens[:2]) + ("/..." if len(tokens) > 2 else "")
+        for run in np.split(np.array(layers), np.flatnonzero(np.diff(layers) > 1) + 1) if layers else []:
+            sentences.append(
+                f"After layers {run[0]} to {run[-1]}, position {position} ({token}) carries more than "
+                f"{100 * share:.0f} % of the effect."
+            )
+    return sentences

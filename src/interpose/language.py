@@ -1,0 +1,219 @@
+"""A language model: a network whose inputs are prompts and whose output is the next token's logits."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .errors import MissingPart, WrongInput, WrongPairs
+from .network import Network
+from .sites import EACH, Site
+
+
+class LanguageModel(Network):
+    """A causal language model of the transformers library as a `Model`.
+
+    module, tokenizer: used as they are; without a tokenizer, inputs are token ids.
+
+    A prompt is a text, a list of texts, or token ids [token] or [prompt, token]; the prompts of one run have equally
+    many tokens. The output of a run is the logits of the next token, [prompt, vocabulary].
+    """
+
+    def __init__(self, module: nn.Module, tokenizer: Any = None) -> None:
+        super().__init__(module, example=[[0, 0]])
+        self.tokenizer = tokenizer
+        accepted = inspect.signature(module.forward).parameters
+        self.options = {
+            name: value for name, value in {"use_cache": False, "logits_to_keep": 1}.items() if name in accepted
+        }
+
+    @classmethod
+    def load(cls, name: str | Path, **options: Any) -> LanguageModel:
+        """A model and its tokenizer from a hub id, a folder, or a GGUF file.
+
+        A GGUF file is converted once, to full precision in the user's cache folder, and read from there afterwards.
+        options: for `AutoModelForCausalLM.from_pretrained`.
+        Raises MissingPart where transformers, or for GGUF files gguf and accelerate, are not installed.
+        """
+        try:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError:
+            raise MissingPart("Language models need transformers. Install it: pip install 'interpose[lm]'.") from None
+        source = str(_converted(Path(name)) if str(name).endswith(".gguf") else name)
+        return cls(AutoModelForCausalLM.from_pretrained(source, **options), AutoTokenizer.from_pretrained(source))
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({type(self.module).__name__}, {len(self.blocks())} layers)"
+
+    # -- tokens ------------------------------------------------------------------------------------
+
+    def token_ids(self, text: str, *, special: bool = True) -> list[int]:
+        """The ids a text is run as; special: with the tokens the tokenizer puts around a prompt."""
+        if self.tokenizer is None:
+            raise WrongInput(
+                "This language model has no tokenizer. Give token ids, or LanguageModel(module, tokenizer)."
+            )
+        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def tokens(self, text: str, *, special: bool = True) -> list[str]:
+        """The same tokens as text."""
+        return [self.tokenizer.decode([token]) for token in self.token_ids(text, special=special)]
+
+    # -- places ------------------------------------------------------------------------------------
+
+    def blocks(self) -> tuple[str, ...]:
+        """The paths of the transformer's blocks, from the first to the last.
+
+        Raises WrongInput where no list of as many modules as the configuration has layers is found.
+        """
+        count = getattr(getattr(self.module, "config", None), "num_hidden_layers", None)
+        lists = [
+            path
+            for path, module in self.modules.items()
+            if isinstance(module, nn.ModuleList)
+            and len(module) == count
+            and len({type(block) for block in module}) == 1
+        ]
+        if len(lists) != 1:
+            raise WrongInput(
+                f"{type(self.module).__name__} should hold one list of {count} blocks; there are {lists or 'none'}. "
+                "Name the sites by their module paths, as in lm.site('model.layers.3')."
+            )
+        return tuple(f"{lists[0]}.{i}" for i in range(len(self.modules[lists[0]])))  # type: ignore[arg-type]
+
+    def residual(
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None
+    ) -> tuple[Site, ...]:
+        """The residual stream after each block: one site a layer and position.
+
+        layers: which blocks, from 0; positions: which tokens, negative ones from the end. Without positions a site
+        spans them all: a run writes them together, and a scan takes each by itself.
+        Raises WrongInput for a layer that does not exist.
+        """
+        blocks = self.blocks()
+        wanted = range(len(blocks)) if layers is None else layers
+        if wrong := [layer for layer in wanted if not 0 <= layer < len(blocks)]:
+            raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {len(blocks) - 1}.")
+        return tuple(
+            Site(
+                blocks[layer],
+                position=position,
+                name=f"layer {layer}" + ("" if position == EACH else f" @ {position}"),
+                coordinates=(("layer", layer, layer), ("position", position, _rank(position))),
+                cut=(f"the residual stream after layer {layer}", 1) if positions is None else None,
+            )
+            for layer in map(int, wanted)
+            for position in ([EACH] if positions is None else map(int, positions))
+        )
+
+    def place(self, spelling: Any) -> Site:
+        """The site that a spelling means; "layer 3" and "layer 3 @ -1" are the residual stream, as tables call it."""
+        match = re.fullmatch(r"layer (\d+)(?: @ (-?\d+))?", spelling) if isinstance(spelling, str) else None
+        if match is None:
+            return super().place(spelling)
+        positions = None if match[2] is None else [int(match[2])]
+        return self.residual(layers=[int(match[1])], positions=positions)[0]
+
+    # -- the waist ---------------------------------------------------------------------------------
+
+    def arguments(self, inputs: Any, places: Sequence[Site] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Prompts or token ids as the module takes them.
+
+        Raises WrongPairs for prompts of unequal length, also where padding hides that.
+        """
+        options = dict(self.options)
+        if any(self.modules[site.path] in (self.module, self._unembedding()) for site in places):
+            options.pop("logits_to_keep", None)  # what is read or written there has all positions
+        if isinstance(inputs, Mapping):
+            given = {name: torch.as_tensor(value, device=self.device) for name, value in inputs.items()}
+            if "attention_mask" in given and not bool(given["attention_mask"].all()):
+                raise WrongPairs("These prompts are padded. Prompts that run together have equally many tokens.")
+            return (), {**given, **options}
+        ids = self._ids(inputs)
+        lengths = sorted({len(row) for row in ids})
+        if len(lengths) != 1:
+            raise WrongPairs(f"The prompts have {lengths} tokens. Prompts that run together have equally many tokens.")
+        return (), {"input_ids": torch.as_tensor(ids, device=self.device), **options}
+
+    def outcome(self, output: Any) -> Tensor:
+        """[prompt, vocabulary]: the logits at the last position."""
+        if isinstance(output, tuple):
+            output = output[0]
+        logits: Tensor = output if isinstance(output, Tensor) else output.logits
+        return logits[:, -1]
+
+    def _ids(self, inputs: Any) -> Any:
+        """Token ids, one row a prompt."""
+        if isinstance(inputs, str):
+            return [self.token_ids(inputs)]
+        if isinstance(inputs, Tensor | np.ndarray):
+            return torch.atleast_2d(torch.as_tensor(inputs))
+        rows: list[Any] = [row.tolist() if isinstance(row, Tensor | np.ndarray) else row for row in inputs]
+        if rows and isinstance(rows[0], str):
+            return [self.token_ids(row) for row in rows]
+        return [rows] if rows and isinstance(rows[0], int) else rows
+
+    def _unembedding(self) -> nn.Module | None:
+        find = getattr(self.module, "get_output_embeddings", None)
+        return find() if find is not None else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's embeddings are, and so where token ids go."""
+        return next(self.module.parameters()).device
+
+
+def _rank(position: int | str) -> int:
+    """Positions that count from the end stand behind those that count from the beginning."""
+    return 0 if isinstance(position, str) else position if position >= 0 else 10**9 + position
+
+
+def _converted(path: Path) -> Path:
+    """The folder of a GGUF file's weights in full precision, made if it is not there yet."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    folder = cache_folder() / f"{path.stem}-{digest}"
+    if folder.is_dir():
+        return folder
+    try:
+        import accelerate  # noqa: F401
+        import gguf  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    except ImportError as error:
+        raise MissingPart(f"A GGUF file needs {error.name}. Install it: pip install 'interpose[lm]'.") from None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        tokenizer: Any = AutoTokenizer.from_pretrained(**where)
+        tokenizer.save_pretrained(partial)
+        quantised = GgufConfig(dequantize=True)
+        AutoModelForCausalLM.from_pretrained(**where, quantization_config=quantised).save_pretrained(partial)
+        partial.replace(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process has just finished the same conversion
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where converted weights are kept: $INTERPOSE_CACHE, or interpose in the user's cache folder."""
+    if given := os.environ.get("INTERPOSE_CACHE"):
+        return Path(given)
+    home = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "interpose"
