@@ -1,0 +1,27 @@
+"""One thread a worker, no progress bars, and converted weights kept where the user keeps them."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("interpose", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("interpose")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    """Whatever a test does, torch's global modes are as before: gradients, precision, attention path."""
+    before = _global_state()
+    yield
+    assert _global_state() == before
+
+
+def _global_state():
+    return torch.is_grad_enabled(), torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()

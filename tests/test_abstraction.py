@@ -1,0 +1,97 @@
+"""Alignments and interchange accuracy."""
+
+import re
+
+import pytest
+
+import interpose as ip
+from interpose import errors
+from interpose.tasks import adder
+
+
+@pytest.fixture(scope="module")
+def net():
+    return adder.network()
+
+
+def test_the_true_alignment_is_right_every_time(net):
+    accuracy = ip.interchange_accuracy(net, adder.alignment(), n=200, seed=1)
+    assert accuracy.score == accuracy.ceiling == accuracy.accuracy == 1.0
+    assert accuracy.interval[0] == pytest.approx(0.981, abs=1e-3) and accuracy.interval[1] == 1.0
+    assert accuracy.floor < 0.2 and accuracy.failures() == []
+    assert [row.label for row in accuracy.rows] == [
+        "A at h12",
+        "B+C at h13",
+        "A+B+C at h22",
+        "A at h12, B+C at h13",
+        "A at h12, A+B+C at h22",
+        "B+C at h13, A+B+C at h22",
+        "A at h12, B+C at h13, A+B+C at h22",
+    ]
+    assert all(row.informative.sum() > 150 for row in accuracy.rows)
+
+
+def test_a_false_alignment_fails_and_its_failures_can_be_run_again(net):
+    wrong = ip.Alignment(adder.hypothesis(), {"A": "h13"})
+    accuracy = ip.interchange_accuracy(net, wrong, n=100)
+    assert accuracy.score < 0.3
+    failure = accuracy.failures()[0]
+    again = ip.interchange(net, failure["base"], failure["sources"]).output.item()
+    assert again == pytest.approx(failure["observed"], abs=1e-5) and abs(again - failure["expected"]) > 0.5
+
+
+def test_a_finer_variable_scores_too_so_the_score_alone_is_no_proof(net):
+    """Accuracy cannot choose between B+C and the pair (B, C): a limit that the documentation names."""
+    pair = ip.CausalModel(
+        A=ip.Variable(range(10)),
+        B=ip.Variable(range(10)),
+        C=ip.Variable(range(10)),
+        both=ip.Variable(lambda B, C: (B, C)),
+        Y=ip.Variable(lambda A, both: A + sum(both)),
+    )
+    assert ip.interchange_accuracy(net, ip.Alignment(pair, {"both": "h13"}), n=100).score == 1.0
+
+
+def test_several_places_may_hold_one_variable(net):
+    claim = ip.Alignment(adder.hypothesis(), {"A+B+C": ["h21", "h22"]})
+    assert ip.interchange_accuracy(net, claim, n=50).score == 1.0
+
+
+def test_a_causal_model_can_be_the_network(net):
+    claim = ip.Alignment(adder.hypothesis(), {"A": "h12", "B+C": "h13"})
+    assert ip.interchange_accuracy(net.as_causal_model(), claim, n=50).score == 1.0
+
+
+def test_the_table_says_what_an_accuracy_is_worth(net):
+    text = str(ip.interchange_accuracy(net, adder.alignment(), n=100).table())
+    assert "informative pairs" in text and "network and causal model agree on 1.00 of the base inputs." in text
+
+
+@pytest.mark.parametrize(
+    ("places", "kind", "text"),
+    [
+        ({"D": "h12"}, errors.UnknownPlace, "The hypothesis has no variable 'D'."),
+        ({"A": "h99"}, errors.UnknownPlace, "Adder has no module 'h99'."),
+        ({"A": []}, errors.WrongAlignment, "A has no place."),
+        ({}, errors.WrongAlignment, "The alignment claims nothing."),
+        ({"A": "h12", "B+C": "h12"}, errors.WrongAlignment, "A at h12 and B+C at h12 share units."),
+        ({"A": "h12", "B+C": "l1"}, errors.WrongAlignment, "share units"),
+        (
+            {"B+C": "h22", "A+B+C": "h12"},
+            errors.WrongAlignment,
+            "A+B+C is computed from B+C, but its place h12 comes before h22, the place of B+C.",
+        ),
+    ],
+)
+def test_claims_that_could_not_be_tested_are_refused(net, places, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        ip.interchange_accuracy(net, ip.Alignment(adder.hypothesis(), places))
+
+
+def test_a_tolerance_that_cannot_tell_outputs_apart_is_refused(net):
+    with pytest.raises(errors.WrongAlignment, match=re.escape("Pass a tol below 0.5")):
+        ip.interchange_accuracy(net, adder.alignment(), n=50, tol=0.5)
+
+
+def test_a_claim_prints_itself():
+    assert repr(adder.alignment()) == "Alignment(A at h12, B+C at h13, A+B+C at h22)"

@@ -1,0 +1,70 @@
+"""Every page that shows code is run, and shows what it gives; the README's commands are the ones that CI calls."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from interpose import errors
+from interpose.tasks import capitals
+
+ROOT = Path(__file__).parent.parent
+spec = importlib.util.spec_from_file_location("execute", ROOT / "docs" / "execute.py")
+execute = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(execute)
+
+
+def _weights():
+    try:
+        return capitals.weights()
+    except errors.MissingPart:
+        return None
+
+
+def test_the_tutorial_shows_what_its_code_gives():
+    assert execute.execute(ROOT / "docs" / "tutorials" / "adder.md") == 29
+
+
+@pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
+@pytest.mark.xdist_group("smollm2")
+def test_the_readme_shows_what_its_code_gives():
+    assert execute.execute(ROOT / "README.md") == 4
+
+
+def test_a_page_that_shows_something_else_is_caught(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\n1 + 1\n```\n\n```text\n3\n```\n")
+    with pytest.raises(execute.Mismatch, match="gives\n2\nbut the page shows\n3"):
+        execute.execute(page)
+    execute.execute(page, write=True)
+    assert execute.execute(page) == 1
+    page.write_text("```python\nprint(7)\n```\n\nNo output is shown.\n")
+    with pytest.raises(execute.Mismatch):
+        execute.execute(page)
+    page.write_text(
+        "```python\nimport interpose as ip\nfrom interpose.tasks import adder\nip.draw(adder.network())\n```\n"
+    )
+    with pytest.raises(execute.Mismatch, match="no image follows"):
+        execute.execute(page)
+
+
+def test_every_link_inside_the_repository_leads_somewhere():
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")):
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_ci_runs_the_readmes_test_command():
+    commands = re.findall(r"```bash\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(commands) == 2 and commands[0].endswith("interpose demo") and commands[1].endswith("pytest")
+    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+    assert capitals.INSTALL.split("install ")[1] in commands[0]
+    assert all("-c constraints.txt" in command for command in commands)
+
+
+def test_versions_agree():
+    import interpose
+
+    assert f"## {interpose.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"({interpose.__version__})" in (ROOT / "README.md").read_text()

@@ -1,0 +1,232 @@
+"""Pictures: their data, their colours, their bytes."""
+
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import interpose as ip
+from interpose import errors
+from interpose.drawing import FILLS, classify
+from interpose.plots.graph import layered
+from interpose.plots.heatmap import Panel, colours, heatmap
+from interpose.tasks import adder
+
+BASE, SOURCE = [1, 2, 3], [4, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def net():
+    return adder.network()
+
+
+@pytest.fixture(scope="module")
+def scans(net):
+    return {name: ip.scan(net, pairs, net.neurons("l1", "l2"), ip.matches) for name, pairs in adder.pairs().items()}
+
+
+def hovers(picture):
+    return list(picture.hover.values())
+
+
+# -- colours follow descent --------------------------------------------------------------------------------
+
+
+def test_the_five_classes():
+    model = adder.hypothesis()
+    assert classify(model, ["B+C"]) == {
+        "A": "base input",
+        "B": "base input",
+        "C": "base input",
+        "B+C": "source input",
+        "A+B+C": "counterfactual value",
+    }
+    assert classify(model, [])["A+B+C"] == "base value"
+    assert classify(model, ["A", "B", "C"])["A+B+C"] == "source value"
+
+
+def test_a_diamond_with_paths_of_unequal_length_does_not_depend_on_the_order_of_visiting():
+    """Y is reached by two intervened paths, one longer: all its ancestors are source-side, so it is too."""
+    mechanisms = {
+        "A": ip.Variable(),
+        "short": ip.Variable(lambda A: A),
+        "one": ip.Variable(lambda A: A),
+        "two": ip.Variable(lambda one: one),
+        "Y": ip.Variable(lambda short, two: short + two),
+    }
+    for names in (list(mechanisms), list(mechanisms)[::-1], ["Y", "two", "A", "short", "one"]):
+        kinds = classify(ip.CausalModel({name: mechanisms[name] for name in names}), ["A"])
+        assert kinds["Y"] == "source value"
+        kinds = classify(ip.CausalModel({name: mechanisms[name] for name in names}), ["one"])
+        assert kinds["Y"] == "counterfactual value"
+
+
+# -- what a picture says ------------------------------------------------------------------------------------
+
+
+def test_a_run_shows_every_value_and_where_it_comes_from():
+    picture = ip.draw(adder.hypothesis(), {"A": 1, "B": 2, "C": 3}, write={"B+C": 4})
+    assert hovers(picture) == [
+        "A = 1 (base input)",
+        "B = 2 (base input)",
+        "C = 3 (base input)",
+        "B+C = 4 (source input)",
+        "A+B+C = 5 (counterfactual value)",
+    ]
+    assert FILLS["source input"].lower() in picture.svg().lower()
+
+
+def test_a_network_draws_the_same_way(net):
+    said = hovers(ip.draw(net, BASE, write={"h23": -100}))
+    assert "h12 = 8.1 (base value)" in said and "h23 = -100 (source input)" in said
+    assert "Y = 6 (counterfactual value)" in said
+    assert len(hovers(ip.draw(net))) == 10
+
+
+def test_an_interchange_shows_base_and_source_and_carries_the_value_over(net):
+    picture = ip.draw_interchange(net, BASE, {"h12": SOURCE})
+    said = hovers(picture)
+    assert len(said) == 20
+    assert "h12 = 20.1 (source input)" in said and "Y = 9 (counterfactual value)" in said
+    assert "h12 = 20.1 (source value)" in said and "Y = 9 (source value)" in said
+    assert "base A = 1, B = 2, C = 3" in picture.svg() and "source A = 4, B = 2, C = 3" in picture.svg()
+
+
+def test_interchanges_of_renamed_variables_and_several_sources_are_drawn_like_any_other():
+    model, base = adder.hypothesis(), {"A": 1, "B": 2, "C": 3}
+    one, two = {"A": 4, "B": 5, "C": 6}, {"A": 7, "B": 8, "C": 9}
+    picture = ip.draw_interchange(model, base, {"A+B+C": (one, "B"), "B+C": two, "A": one})
+    assert len(hovers(picture)) == 15 and "A+B+C = 5 (source input)" in hovers(picture)
+    assert "source 1 A = 4" in picture.svg() and "source 2 A = 7" in picture.svg()
+
+
+def test_a_layer_is_drawn_as_its_neurons(net):
+    said = hovers(ip.draw_interchange(net, BASE, {"l2": SOURCE}))
+    assert {"h21 = 10.0039 (source input)", "h22 = 5.205 (source input)", "h23 = -0.271 (source input)"} <= set(said)
+
+
+def test_the_circuit_has_the_edges_between_mediators_alone(net, scans):
+    picture = ip.draw_circuit(net, {name: found.mediators() for name, found in scans.items()})
+    assert {"h12 carries A", "h13 carries B, C", "h22 carries A, B, C", "h11 mediates nothing that was scanned"} <= set(
+        hovers(picture)
+    )
+    arrows = [patch for patch in picture.figure.axes[0].patches if type(patch).__name__ == "FancyArrowPatch"]
+    assert len(arrows) == 6  # A-h12, B-h13, C-h13, h12-h22, h13-h22, h22-Y
+
+
+def test_the_alignment_has_a_line_for_every_claim(net):
+    picture = ip.draw_alignment(net, adder.alignment())
+    assert {"h12 holds A", "h13 holds B+C", "h22 holds A+B+C"} <= set(hovers(picture))
+    lines = [patch for patch in picture.figure.axes[0].patches if patch.get_linestyle() != "solid"]
+    assert len([line for line in lines if type(line).__name__ == "FancyArrowPatch"]) == 3
+    assert picture.title == "Alignment: A at h12, B+C at h13, A+B+C at h22"
+
+
+def test_every_cell_of_a_map_says_its_value_and_its_interval(scans):
+    picture = scans["A"].heatmap(scans["B"], scans["C"])
+    said = hovers(picture)
+    assert len(said) == 18
+    assert said[1] == "h12: IIA 1.00, [0.93, 1.00]; mediates; full 50, part 0, none 0 of 50 pairs"
+    assert said[0] == "h11: IIA 0.00, [0.00, 0.07]; undetermined; full 0, part 0, none 50 of 50 pairs"
+    svg = picture.svg()
+    for title in ("What carries A?", "What carries B?", "What carries C?"):
+        assert title in svg
+    assert svg.count("IIA 1.00, [0.93, 1.00]") == 6
+
+
+def test_a_map_is_labelled_from_coordinates_whatever_the_order_of_the_sites(net):
+    pairs = adder.pairs()["A"]
+    sites = net.neurons("l1", "l2")
+    plain, mixed = (ip.scan(net, pairs, those, ip.matches) for those in (sites, sites[::-1]))
+    assert plain.heatmap().svg() == mixed.heatmap().svg()
+
+
+def test_what_was_not_measured_is_hatched_and_has_no_colour(net):
+    found = ip.scan(net, adder.pairs()["A"], [*net.neurons("l1"), *net.neurons("l3")], ip.matches)
+    picture = found.heatmap()
+    cells = {cell.get_gid(): cell for cell in picture.figure.axes[0].patches if cell.get_gid()}
+    missing = [gid for gid, cell in cells.items() if cell.get_hatch()]
+    assert missing == ["cell-0-1-1", "cell-0-1-2"] and all(picture.hover[gid] == "not measured" for gid in missing)
+    assert all(cells[gid].get_facecolor() == (1, 1, 1, 1) for gid in missing)
+    assert "hatched: no such cell was measured" in picture.svg()
+
+
+def test_the_scale_is_centred_at_zero_and_shared_by_panels():
+    panel = lambda values: Panel("t", np.array([values]), ["r"], ["0", "1"], "row", "column", [["", ""]], [["", ""]])
+    picture = heatmap([panel([-0.5, 0.0]), panel([2.0, 1.0])], quantity="effect")
+    faces = [cell.get_facecolor() for ax in picture.figure.axes[:2] for cell in ax.patches if cell.get_gid()]
+    scale = colours()
+    expected = [scale(0.5 + value / 4) for value in (-0.5, 0.0, 2.0, 1.0)]
+    np.testing.assert_allclose(faces, expected)
+    assert scale(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.01)
+
+
+def test_layers_go_up_and_neighbours_stay_close():
+    at = layered({"A": (), "B": (), "C": (), "S": ("B", "C"), "Y": ("A", "S")})
+    assert at["A"][1] == at["B"][1] < at["S"][1] < at["Y"][1]
+    crossing = layered({"a": (), "b": (), "x": ("b",), "y": ("a",)})
+    assert (crossing["a"][0] < crossing["b"][0]) == (crossing["y"][0] < crossing["x"][0])
+
+
+# -- what a picture is ---------------------------------------------------------------------------------------
+
+
+def test_a_picture_shows_itself_as_png_and_never_as_html(net):
+    bundle = ip.draw(net)._repr_mimebundle_()
+    assert set(bundle) == {"image/png", "text/plain"} and bundle["image/png"].startswith(b"\x89PNG")
+
+
+def test_the_same_picture_has_the_same_bytes_in_every_process(net):
+    program = (
+        "import hashlib, interpose as ip; from interpose.tasks import adder;"
+        "p = ip.draw_interchange(adder.network(), [1, 2, 3], {'h12': [4, 2, 3]});"
+        "print(hashlib.sha256(p.svg().encode()).hexdigest(), hashlib.sha256(p.png()).hexdigest(), p.svg() == p.svg())"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, check=True
+        )
+        for seed in ("1", "2")
+    ]
+    assert runs[0].stdout == runs[1].stdout and runs[0].stdout.endswith(b"True\n")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".svg", b"<svg"), (".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!doctype html>")]
+)
+def test_a_picture_saves_in_every_form(net, tmp_path, suffix, start):
+    path = ip.draw(net, BASE).save(tmp_path / "new folder" / f"picture{suffix}")
+    assert path.read_bytes().startswith(start)
+
+
+def test_an_unknown_form_is_an_error_and_leaves_no_file(net, tmp_path):
+    with pytest.raises(
+        errors.WrongInput, match=re.escape("picture.gif ends in '.gif'. A picture saves as .svg, .png, .pdf or .html.")
+    ):
+        ip.draw(net).save(tmp_path / "picture.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_svg_is_well_formed_keeps_text_as_text_and_carries_titles(net):
+    root = ElementTree.fromstring(ip.draw(net, BASE).svg())
+    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles[0] == "Adder on A = 1, B = 2, C = 3" and "h12 = 8.1 (base value)" in titles
+    assert "h12" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_words_from_users_cannot_become_markup():
+    model = ip.CausalModel({"<script>": ip.Variable(), "Y": ip.Variable(lambda x: x, parents=("<script>",))})
+    page = ip.draw(model, {"<script>": "</text><b>"}).html()
+    assert "<script>" not in page and "</text><b>" not in page
+
+
+def test_no_window_toolkit_is_loaded():
+    program = (
+        "import sys, interpose as ip; from interpose.tasks import adder; ip.draw(adder.network()).png();"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", program], env={"PATH": ""}, capture_output=True, check=True)
+    assert out.stdout == b"False\n"

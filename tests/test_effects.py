@@ -1,0 +1,342 @@
+"""Effects, scans and what is derived from them, number by number on the tutorial's adder."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import interpose as ip
+from interpose import errors
+from interpose.tasks import adder
+
+from known import Encoder, mlp, numbers, seeded
+
+
+@pytest.fixture(scope="module")
+def net():
+    return adder.network()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return adder.pairs()
+
+
+def one(base, source):
+    return ip.Pairs([base], [source])
+
+
+# -- the worked example of EFFECTS, section 8 ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("site", "ybs", "ysb", "nie", "tie", "nde", "tde"),
+    [
+        *((site, 9, 6, 3, 3, 0, 0) for site in ("h12", "h22")),
+        *((site, 6, 9, 0, 0, 3, 3) for site in ("h11", "h13", "h21", "h23")),
+    ],
+)
+def test_the_worked_example(net, site, ybs, ysb, nie, tie, nde, tde):
+    found = ip.effects(net, one([1, 2, 3], [4, 2, 3]), [site], ip.value)
+    measured = [found.ybb[0], found.yss[0], found.ybs[0, 0], found.ysb[0, 0], found.te[0]]
+    assert measured == pytest.approx([6, 9, ybs, ysb, 3], abs=1e-5)
+    effects = [found.values(name)[0, 0] for name in ("nie", "tie", "nde", "tde", "int")]
+    assert effects == pytest.approx([nie, tie, nde, tde, 0], abs=1e-5)
+
+
+def test_the_contrast_in_b(net):
+    found = ip.effects(net, one([1, 2, 3], [1, 4, 3]), ["h12", "h13", "h22"], ip.value)
+    assert found.te[0] == pytest.approx(2, abs=1e-5)
+    assert found.nie[0].tolist() == pytest.approx([0, 2, 2], abs=1e-5)
+    assert found.tie[0].tolist() == pytest.approx([0, 2, 2], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("site", "source", "expected"), [("h13", [1, 4, 5], 10), ("h22", [4, 5, 6], 15), ("h12", [1, 4, 3], 6)]
+)
+def test_interchange_by_hand(net, site, source, expected):
+    assert ip.interchange(net, [1, 2, 3], {site: source}).output.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_forced_values(net):
+    assert net.run([1, 2, 3], write={"h23": -100}).output.item() == pytest.approx(6, abs=1e-5)
+    assert net.run([1, 2, 3], write={"h12": 12.1}).output.item() == pytest.approx(7, abs=1e-5)
+
+
+# -- scans -------------------------------------------------------------------------------------------------
+
+MAPS = {"A": [[0, 1, 0], [0, 1, 0]], "B": [[0, 0, 1], [0, 1, 0]], "C": [[0, 0, 1], [0, 1, 0]]}
+MEDIATORS = {"A": ["h12", "h22"], "B": ["h13", "h22"], "C": ["h13", "h22"]}
+
+
+@pytest.mark.parametrize("name", "ABC")
+@pytest.mark.parametrize("metric", [ip.matches, ip.value])
+def test_the_three_maps(net, data, name, metric):
+    found = ip.scan(net, data[name], net.neurons("l1", "l2"), metric)
+    assert found.transfer().estimate.reshape(2, 3).round(6).tolist() == MAPS[name]
+    assert [str(site) for site in found.mediators()] == MEDIATORS[name]
+    assert found.data.nie.dims == ("pair", "layer", "unit")
+    assert found.data.layer.values.tolist() == ["l1", "l2"] and found.data.attrs["varies"] == name
+    intervals = [found.transfer().text(j) for j in range(6)]
+    if metric is ip.matches:
+        expected = {1: "[0.93, 1.00]", 0: "[0.00, 0.07]"}
+        assert intervals == [expected[cell] for row in MAPS[name] for cell in row]
+    else:
+        assert set(intervals) == {"constant (>= 94 %)"}
+
+
+def test_the_same_scan_runs_on_a_causal_model(data):
+    model = adder.network().as_causal_model()
+    found = ip.scan(model, data["B"], ["h11", "h12", "h13", "h21", "h22", "h23"], ip.matches)
+    assert found.transfer().estimate.tolist() == [0, 0, 1, 0, 1, 0]
+    assert found.data.nie.dims == ("pair", "site") and found.mediators() == ("h13", "h22")
+
+
+def test_the_hypothesis_is_scanned_like_the_network(data):
+    model = adder.hypothesis()
+    found = ip.scan(model, data["A"], ["A", "B", "B+C", "A+B+C"], ip.matches)
+    assert found.mediators() == ("A", "A+B+C") and found.transfer().estimate.tolist() == [1, 0, 0, 1]
+
+
+def test_a_table_reads_like_a_page(net, data):
+    assert str(ip.scan(net, data["A"], net.neurons("l1", "l2"), ip.matches).table()).splitlines() == [
+        "What carries A? Metric: matches, Adder, 50 pairs in which A changes",
+        "",
+        "place   IIA  95 % interval  restores  full/part/none  verdict",
+        "------------------------------------------------------------------",
+        "h12    1.00  [0.93, 1.00]       1.00  50/0/0          mediates",
+        "h22    1.00  [0.93, 1.00]       1.00  50/0/0          mediates",
+        "h11    0.00  [0.00, 0.07]       0.00  0/0/50          undetermined",
+        "h13    0.00  [0.00, 0.07]       0.00  0/0/50          undetermined",
+        "h21    0.00  [0.00, 0.07]       0.00  0/0/50          undetermined",
+        "h23    0.00  [0.00, 0.07]       0.00  0/0/50          undetermined",
+        "",
+        "Undetermined: 44 more pairs without an effect would show that it moves at most 5 % of them.",
+        "Not changed by the change of input: h13, h23.",
+    ]
+
+
+def test_cancelling_means_are_announced_and_full_mediation_shown(net, data):
+    table = ip.effects(net, data["A"], ["h12"], ip.value).table()
+    assert [row[1] for row in table.rows] == ["TE", "NIE", "TIE", "NDE", "TDE", "INT"]
+    assert any(note.startswith("Total effects cancel: their mean is 0.26 [-1.00, 1.42]") for note in table.notes)
+    assert any("h12: recovery 1.00, constant (>= 94 %) of the effect" in n and "in full 50" in n for n in table.notes)
+
+
+def test_an_exhausted_domain_carries_no_interval(net):
+    pairs = ip.Pairs.varying(adder.hypothesis(), "A")
+    found = ip.scan(net, pairs, net.neurons("l1"), ip.matches, batch_size=1000)
+    assert len(pairs) == 9000 and found.transfer().estimate.tolist() == [0, 1, 0]
+    assert set(found.transfer().method) == {"exhaustive"}
+    assert found.verdicts() == ("does not mediate", "mediates", "does not mediate")
+    assert "exact" in str(found.table())
+
+
+def test_places_may_be_written_together(net, data):
+    found = ip.effects(net, data["A"], [["h12", "h13"], "l1"], ip.value)
+    assert found.labels == ("h12 + h13", "l1")
+    np.testing.assert_allclose(found.nie - found.te[:, None], 0, atol=1e-5)
+    with pytest.raises(errors.OverlappingWrites, match="h12 and l1 share units"):
+        ip.effects(net, data["A"], [["h12", "l1"]], ip.value)
+
+
+def test_a_tiny_total_effect_does_not_move_recovery():
+    """One pair whose total effect is 1e-6 would ruin a mean of ratios."""
+    module = nn.Linear(2, 1, bias=False).requires_grad_(False)
+    module.weight.copy_(torch.tensor([[1.0, 1.0]]))
+    base, source = torch.zeros(20, 2), torch.full((20, 2), 1.0)
+    source[0] = torch.tensor([1.0, -1 + 2e-6])
+    found = ip.effects(ip.Network(module), ip.Pairs(base, source), [":input[0]"], ip.value, tol=1e-9)
+    assert found.recovery().estimate[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_recovery_is_not_clipped():
+    module = nn.Linear(2, 1, bias=False).requires_grad_(False)
+    module.weight.copy_(torch.tensor([[3.0, -2.0]]))
+    pairs = ip.Pairs(torch.zeros(9, 2), torch.arange(1.0, 10)[:, None].repeat(1, 2))
+    found = ip.effects(ip.Network(module), pairs, [":input[0]", ":input[1]"], ip.value)
+    assert found.recovery().estimate.tolist() == pytest.approx([3, -2])
+
+
+def test_positions_are_spread_and_labelled_by_the_scan():
+    net = ip.Network(seeded(Encoder))
+    pairs = ip.Pairs(numbers(3, 4, 8), numbers(3, 4, 8, seed=1))
+    each = [net.site("block", position="each"), net.site("block.norm1", position="each")]
+    found = ip.scan(net, pairs, each, ip.value)
+    assert found.data.nie.dims == ("pair", "layer", "position")
+    assert found.data.layer.values.tolist() == ["block", "block.norm1"]
+    assert found.nie.shape == (3, 8)
+    alone = ip.effects(net, pairs, ["block[2, :]"], ip.value)
+    np.testing.assert_allclose(found.nie[:, 2], alone.nie[:, 0])
+
+
+def test_data_is_nan_where_nothing_was_measured(net, data):
+    found = ip.scan(net, data["A"], [*net.neurons("l1"), *net.neurons("l3")], ip.value)
+    grid = found.data.nie.values
+    assert grid.shape == (50, 2, 3) and np.isnan(grid[:, 1, 1:]).all() and not np.isnan(grid[:, 0]).any()
+    frame = found.to_frame()
+    assert len(frame) == 50 * 6 and {"pair", "layer", "unit", "te", "nie", "int"} <= set(frame.columns)
+
+
+def test_sites_that_cannot_change_are_exactly_zero_and_never_run(net, data):
+    calls = []
+
+    class Counting(ip.Network):
+        def run(self, inputs, *, read=(), write=ip.network.NOTHING):
+            calls.append(tuple(map(str, write)))
+            return super().run(inputs, read=read, write=write)
+
+    counted = Counting(adder.Adder(), inputs=adder.INPUTS, names=adder.NAMES)
+    found = ip.effects(counted, data["A"], ["h12", "h13", "h23"], ip.value)
+    assert np.all(found.nie[:, 1:] == 0) and np.all(found.tie[:, 1:] == 0)
+    swept = [write for write in calls if write][2:]  # the first two are the identity patches
+    assert swept == [("h12",), ("h12",)]
+
+
+def test_a_site_that_changes_in_some_pairs_is_measured_in_all(net):
+    pairs = ip.Pairs([[1, 2, 3], [1, 2, 3]], [[4, 2, 3], [1, 5, 3]])
+    found = ip.effects(net, pairs, ["h12", "h13"], ip.value)
+    np.testing.assert_allclose(found.nie, [[3, 0], [0, 3]], atol=1e-5)
+    np.testing.assert_allclose(found.tie, [[3, 0], [0, 3]], atol=1e-5)
+
+
+# -- what is checked before anything is believed -----------------------------------------------------------
+
+
+def test_dropout_left_on_is_an_error():
+    net = ip.Network(nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1)))
+    pairs = ip.Pairs(torch.ones(4, 3), torch.zeros(4, 3))
+    with pytest.raises(
+        errors.NotRepeatable,
+        match=re.escape("'1' is a Dropout in training mode: its output is random. Switch that off"),
+    ):
+        ip.effects(net, pairs, ["0"], ip.value)
+    net.module.eval()
+    ip.effects(net, pairs, ["0"], ip.value)
+
+
+def test_rows_that_depend_on_their_neighbours_are_refused():
+    net = ip.Network(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).train())
+    pairs = ip.Pairs(numbers(4, 3).float(), numbers(4, 3, seed=1).float())
+    with pytest.raises((errors.NotRepeatable, ValueError)):
+        ip.effects(net, pairs, ["0"], ip.value)
+
+
+class TimeMajor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.LSTM(3, 5), nn.Linear(5, 1)
+
+    def forward(self, x):
+        states, _ = self.cell(x.transpose(0, 1))
+        return self.out(states[-1])[:, 0]
+
+
+def test_a_first_axis_that_is_not_the_pair_is_refused_naming_the_site():
+    net = ip.Network(TimeMajor())
+    pairs = ip.Pairs(torch.randn(4, 6, 3, generator=torch.Generator()), torch.zeros(4, 6, 3))
+    with pytest.raises(errors.NotRepeatable, match=re.escape("What cell:output.0 holds for two pairs, (6, 2, 5)")):
+        ip.effects(net, pairs, ["cell:output.0"], ip.value)
+    with pytest.raises((errors.NotRepeatable, errors.WrongShape)):
+        ip.effects(net, pairs, ["cell:output.0[1, :]"], ip.value)
+
+
+def test_the_noise_floor_raises_the_tolerance():
+    class Jitter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.calls = nn.Linear(2, 1), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.linear(x)[:, 0] + self.size * (self.calls % 2)
+
+    net, pairs = ip.Network(Jitter()), ip.Pairs(torch.zeros(3, 2), torch.ones(3, 2))
+    net.module.size = 3e-5  # some hundred steps of single precision: rounding
+    found = ip.effects(net, pairs, ["linear"], ip.value, tol=1e-6)
+    assert found.noise == pytest.approx(3e-5, rel=0.1) and found.tol == pytest.approx(3e-4, rel=0.1)
+    net.module.size = 3e-3
+    with pytest.raises(errors.NotRepeatable, match=re.escape("disagree, by 0.003. Something in it is random")):
+        ip.effects(net, pairs, ["linear"], lambda output, those: (ip.value(output, those).abs() > 9).float())
+
+
+def test_a_broken_cut_is_an_error():
+    """A declared cut with a way round it: the patched output is not the source's."""
+
+    class Round(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return (self.linear(x) + x).sum(-1)
+
+    net = ip.Network(Round())
+    pairs = ip.Pairs(torch.zeros(3, 2), torch.ones(3, 2))
+    with pytest.raises(errors.BrokenCut, match="the middle was patched whole from the source, and 'value' is off by"):
+        ip.scan(net, pairs, [net.site("linear", cut=("the middle", 1))], ip.value)
+    plain, pairs = ip.Network(seeded(lambda: mlp(2, 3, 1))), ip.Pairs(numbers(3, 2), numbers(3, 2, seed=1))
+    ip.scan(plain, pairs, [ip.Site("0", cut=("the middle", 1))], ip.value)
+
+
+def test_a_part_of_a_cut_is_no_cut():
+    net = ip.Network(seeded(Encoder))
+    pairs = ip.Pairs(numbers(3, 4, 8), numbers(3, 4, 8, seed=1))
+    whole = net.site("block", position="each", cut=("the block", 1))
+    found = ip.scan(net, pairs, [whole], ip.value)
+    assert found.places[0][0].cut == ("the block", 4)
+    ip.scan(net, pairs, [group[0] for group in found.places[:2]], ip.value)
+
+
+def test_a_tolerance_below_the_noise_is_refused():
+    """Outputs of size 1e5 in single precision differ by more than 1e-3 from batch to batch."""
+
+    class Rough(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.linear(x)[:, 0] + 0.01 * len(x)
+
+    pairs = ip.Pairs(torch.zeros(3, 2), torch.ones(3, 2), targets=[0.0, 0.0, 0.0])
+    with pytest.raises(errors.WrongMetric, match=re.escape("takes outputs within 0.001 as equal, but the same run")):
+        ip.scan(ip.Network(Rough()), pairs, ["linear"], ip.matches)
+    ip.scan(ip.Network(Rough()), pairs, ["linear"], ip.Matches(tol=0.2))
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "text"),
+    [
+        (lambda n, d: ip.effects(n, d["A"], [], ip.value), errors.WrongInput, "There are no places to measure."),
+        (lambda n, d: ip.effects(n, d["A"][:0], ["h12"], ip.value), errors.WrongPairs, "There are no pairs to measure"),
+        (
+            lambda n, d: ip.scan(n, ip.Pairs([[1, 2, 3]], [[4, 2, 3]]), ["h12"], ip.matches),
+            errors.WrongPairs,
+            "targets",
+        ),
+        (lambda n, d: ip.scan(n, d["A"], ["h99"], ip.value), errors.UnknownPlace, "has no module 'h99'"),
+    ],
+)
+def test_mistakes_come_before_the_first_forward_pass(data, act, kind, text):
+    class Untouchable(adder.Adder):
+        def forward(self, inputs):
+            raise AssertionError("it ran")
+
+    with pytest.raises(kind, match=re.escape(text)):
+        act(ip.Network(Untouchable(), inputs=adder.INPUTS, names=adder.NAMES), data)
+
+
+def test_unknown_options_are_refused(net, data):
+    with pytest.raises(TypeError, match="batchsize"):
+        ip.scan(net, data["A"], ["h12"], ip.value, batchsize=3)
+
+
+def test_a_bar_is_shown_only_when_it_is_asked_for(net, data, capsys):
+    ip.scan(net, data["A"], net.neurons("l1"), ip.value)
+    assert capsys.readouterr() == ("", "")
+    ip.scan(net, data["A"], net.neurons("l1"), ip.value, progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "0/6" in shown.err

@@ -1,0 +1,138 @@
+"""The house keeps itself: imports point up, files are pages, the import is silent, what is public is documented."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import interpose as ip
+
+ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src" / "interpose"
+
+ORDER = [
+    "errors",
+    "model",
+    "inputs",
+    "interventions",
+    "featurizers",
+    "pairs",
+    "sites",
+    "metrics",
+    "statistics",
+    "tables",
+    "plots.picture",
+    ("plots.graph", "plots.heatmap"),
+    "grid",
+    "results",
+    "maps",
+    "accuracy",
+    "columns",
+    "causal_model",
+    "structures",
+    "units",
+    "neuron_graph",
+    "network",
+    "language",
+    "checks",
+    "effects",
+    "abstraction",
+    ("search.scan",),
+    "drawing",
+    ("tasks.adder", "tasks.capitals"),
+    "demo",
+    "cli",
+]
+"""Who may import whom: a file imports only from lines above its own."""
+
+LINE = {name: i for i, line in enumerate(ORDER) for name in ([line] if isinstance(line, str) else line)}
+
+
+def modules():
+    for path in sorted(SRC.rglob("*.py")):
+        if path.name != "__init__.py":
+            yield ".".join(path.relative_to(SRC).with_suffix("").parts), path
+
+
+def imported(name, path):
+    """The modules of the package that a file imports, anywhere in it."""
+    package = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - (node.level - 1)]
+            target = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            yield from [target] if target in LINE else [f"{target}.{alias.name}".strip(".") for alias in node.names]
+
+
+def test_every_file_has_its_line():
+    assert {name for name, _ in modules()} == set(LINE)
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
+def test_imports_point_up(name, path):
+    for other in imported(name, path):
+        assert LINE[other] < LINE[name], f"{name} imports {other}, which is not above it"
+
+
+def test_only_the_network_registers_hooks():
+    users = [name for name, path in modules() if "register_forward" in path.read_text()]
+    assert users == ["network"]
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
+def test_a_file_is_a_page_and_a_function_a_paragraph(name, path):
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{name} says nothing of itself"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{name}.{node.name} is too long"
+
+
+def test_every_public_name_is_documented():
+    for name in ip.__all__:
+        thing = getattr(ip, name)
+        if not isinstance(thing, str):
+            assert inspect.getdoc(thing), name
+            for member, value in vars(thing).items() if inspect.isclass(thing) else ():
+                method = inspect.isfunction(value) and value.__name__ != "<lambda>"
+                if not member.startswith("_") and (method or isinstance(value, property | classmethod)):
+                    assert inspect.getdoc(getattr(thing, member)) or inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_every_function_and_class_without_an_underscore_is_documented():
+    for name, path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{name}.{node.name}"
+
+
+def test_the_import_is_silent_and_loads_nothing_that_is_not_needed():
+    heavy = ["transformers", "accelerate", "nnsight", "matplotlib", "plotly", "xarray", "pandas", "networkx"]
+    heavy += ["scipy", "typer", "tqdm"]
+    program = (
+        "import sys, torch; before = set(sys.modules); import interpose;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        f"print(sorted(new & set({heavy})))"
+    )
+    out = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert (out.stdout, out.stderr) == ("[]\n", "")
+
+
+def test_the_core_never_imports_a_peer_and_keeps_no_pickle():
+    for name, path in modules():
+        text = path.read_text()
+        for word in ("import nnsight", "import transformer_lens", "import pyvene", "import pickle", "torch.load("):
+            assert word not in text, f"{name}: {word}"
+
+
+@pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "pyrefly check --summarize-errors"])
+def test_format_lint_and_types_are_clean(command):
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

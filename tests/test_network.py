@@ -1,0 +1,547 @@
+"""Networks: any module, any input and output, read and written anywhere, and left as they were."""
+
+import copy
+import re
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+import interpose as ip
+from interpose import errors
+from interpose.tasks import adder
+
+from known import Outcome, Twice, Wrapped, mlp, numbers, seeded
+
+
+@pytest.fixture
+def net():
+    return adder.network()
+
+
+# -- inputs of any form --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [1, 2, 3],
+        (1, 2, 3),
+        torch.tensor([1.0, 2, 3]),
+        torch.tensor([1, 2, 3]),
+        {"A": 1, "B": 2, "C": 3},
+        {"C": 3, "B": 2, "A": 1},
+    ],
+)
+def test_named_inputs_come_in_any_form(net, inputs):
+    assert net.run(inputs).output.item() == pytest.approx(6)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [[1, 2, 3], [4, 5, 6]],
+        torch.tensor([[1, 2, 3], [4, 5, 6]]),
+        [{"A": 1, "B": 2, "C": 3}, {"A": 4, "B": 5, "C": 6}],
+        {"A": [1, 4], "B": [2, 5], "C": torch.tensor([3, 6])},
+    ],
+)
+def test_batches_of_named_inputs_come_in_any_form(net, inputs):
+    assert net.run(inputs).output.tolist() == pytest.approx([6, 15])
+
+
+def test_named_inputs_serve_modules_that_take_tensors_in_their_own_precision():
+    net = ip.Network(seeded(lambda: mlp(3, 4, 1)), inputs=("A", "B", "C"))
+    assert net.run([[1, 2, 3]], read=[":input"])[":input"].dtype == torch.float64
+
+
+def test_a_module_that_takes_a_list_gets_the_list():
+    run = ip.Network(adder.Adder()).run([1, 2, 3], read=["l1[1]"])
+    assert run["l1[1]"].item() == pytest.approx(8.1)
+
+
+class Spoken(nn.Module):
+    """Takes text, gives a number: how many letters it has, twice over."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice = nn.Linear(1, 1, bias=False)
+        self.twice.load_state_dict({"weight": torch.tensor([[2.0]])})
+
+    def forward(self, texts):
+        many = [texts] if isinstance(texts, str) else texts
+        return self.twice(torch.tensor([[float(len(text))] for text in many]))[:, 0]
+
+
+def test_strings_pass_as_they_are():
+    net = ip.Network(Spoken())
+    assert net.run("abc").output.tolist() == [6]
+    pairs = ip.Pairs(["abc", "abcd"], ["a", "abcdef"])
+    found = ip.effects(net, pairs, ["twice", "twice:input[0]"], ip.value)
+    assert found.nie.tolist() == [[-4, -4], [4, 4]]
+
+
+class TwoArguments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 1, bias=False)
+        self.linear.load_state_dict({"weight": torch.ones(1, 4)})
+
+    def forward(self, left, right, scale=1.0):
+        return self.linear(torch.cat([left, right], -1))[:, 0] * scale
+
+
+def test_tuples_spread_over_the_arguments_that_are_needed_and_dicts_go_by_keyword():
+    net = ip.Network(TwoArguments())
+    left, right = torch.ones(3, 2), torch.ones(3, 2)
+    assert net.run((left, right)).output.tolist() == [4, 4, 4]
+    assert net.run({"left": left, "right": right, "scale": 2.0}).output.tolist() == [8, 8, 8]
+    pairs = ip.Pairs((left, right), (left, 2 * right))
+    assert ip.effects(net, pairs, ["linear"], ip.value).te.tolist() == [2, 2, 2]
+    assert ip.effects(net, pairs[[0, 2]], ["linear"], ip.value).te.tolist() == [2, 2]
+
+
+class OneDict(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+
+    def forward(self, batch):
+        return self.linear(batch["x"])[:, 0]
+
+
+def test_a_dict_whose_keys_are_no_parameters_is_the_one_argument():
+    net = ip.Network(OneDict())
+    assert net.run({"x": torch.zeros(3, 2)}).output.shape == (3,)
+
+
+# -- outputs of any form -------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    hidden: torch.Tensor
+    label: str
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = _Inner(), nn.Linear(3, 1)
+
+    def forward(self, x):
+        pair = self.inner(x)
+        assert isinstance(pair, Pair) and pair.label == "kept"
+        return self.out(pair.hidden)[:, 0]
+
+
+class _Inner(nn.Module):
+    def forward(self, x):
+        return Pair(2 * x, "kept")
+
+
+def test_a_written_structure_is_rebuilt_in_its_own_type():
+    net = ip.Network(Named())
+    assert net.run(torch.ones(2, 3), read=["inner"], write={"inner[1]": 7})["inner"].tolist() == [[2, 7, 2]] * 2
+
+
+@pytest.mark.parametrize("form", ["tuple", "list", "dict", "dataclass"])
+def test_the_output_is_the_modules_own(form):
+    net = ip.Network(seeded(lambda: Wrapped(form).inner))
+    output = net.run({"x": numbers(2, 4)}).output
+    assert type(output) is {"tuple": tuple, "list": list, "dict": dict, "dataclass": Outcome}[form]
+    changed = net.run({"x": numbers(2, 4)}, write={":output[0]": 5.0}).output
+    assert type(changed) is type(output)
+    hidden = {
+        "tuple": lambda o: o[0],
+        "list": lambda o: o[0],
+        "dict": lambda o: o["hidden"],
+        "dataclass": lambda o: o.hidden,
+    }
+    assert hidden[form](changed)[:, 0].tolist() == [5, 5]
+    assert torch.equal(hidden[form](changed)[:, 1:], hidden[form](output)[:, 1:])
+
+
+# -- addresses -----------------------------------------------------------------------------------------
+
+
+def test_several_tensors_need_a_name_and_the_choices_are_listed():
+    net = ip.Network(seeded(lambda: nn.LSTM(3, 5, batch_first=True)))
+    with pytest.raises(errors.AmbiguousSite, match=re.escape("'0' (2, 4, 5), '1.0' (1, 2, 5), '1.1' (1, 2, 5)")):
+        net.run(numbers(2, 4, 3), read=[":output"])
+    assert net.run(numbers(2, 4, 3), read=[":output.1.0"])[":output.1.0"].shape == (1, 2, 5)
+    with pytest.raises(errors.AmbiguousSite, match="passes no tensor '7'"):
+        net.run(numbers(2, 4, 3), read=[":output.7"])
+
+
+def test_a_module_called_twice_has_occurrences():
+    net = ip.Network(seeded(Twice))
+    x = numbers(2, 4)
+    run = net.run(x, read=["shared#0", "shared#1"])
+    assert not torch.equal(run["shared#0"], run["shared#1"])
+    with pytest.raises(errors.AmbiguousSite, match=r"'shared' ran 2 times .* 'shared#0' to 'shared#1'"):
+        net.run(x, read=["shared[0]"])
+    with pytest.raises(errors.AmbiguousSite, match="'shared' ran 2 times"):
+        net.run(x, write={"shared[0]": 1.0})
+    with pytest.raises(errors.NotFired, match="'shared' ran 2 times, so there is no call #2: they count from #0"):
+        net.run(x, read=["shared#2"])
+
+
+def test_a_write_to_the_first_call_leaves_the_second_to_compute():
+    net = ip.Network(seeded(Twice))
+    x = numbers(2, 4)
+    before, after = net.run(x, read=["shared#1"]), net.run(x, read=["shared#1"], write={"shared#0": 0.0})
+    expected = net.module.shared(torch.zeros(2, 4, dtype=torch.float64))
+    assert torch.equal(after["shared#1"], expected) and not torch.equal(before["shared#1"], expected)
+
+
+def test_a_module_under_two_names_is_one_module():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    module.append(module[0])
+    with pytest.raises(errors.AmbiguousSite, match="ran 2 times"):
+        ip.Network(module).run(torch.zeros(1, 2), read=["2"])
+
+
+def test_inputs_of_modules_are_places_too_by_position_and_keyword():
+    net = ip.Network(seeded(lambda: Wrapped("tensor")))
+    x = numbers(2, 4)
+    changed = net.run({"x": x}, write={"inner:input.x[1]": 3.0}, read=["inner:input"])
+    assert changed["inner:input"][:, 1].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "l1",
+        "l1[1]",
+        "l1[(0, 2)]",
+        "l1[0:2]",
+        "l1[[0, 2]]",
+        "h12",
+        "A",
+        ":output",
+        ":input",
+        "l2:input[1]",
+        "l3:output[0]",
+    ],
+)
+def test_a_site_has_one_spelling_accepted_everywhere(net, spelling):
+    site = net.place(spelling)
+    assert net.place(site) == site == net.place(site.spelling)
+    run = net.run([[1, 2, 3]], read=[spelling])
+    assert torch.equal(run[spelling], run[site])
+    assert torch.equal(net.run([[1, 2, 3]], write={site: run[site]}).output, run.output)
+
+
+def test_units_may_be_ints_lists_ranges_slices_or_nothing(net):
+    read = lambda units: net.run([[1, 2, 3]], read=[net.site("l1", units=units)]).values
+    shapes = [next(iter(read(units).values())).shape for units in (1, [1], range(2), slice(0, 2), [], None)]
+    assert [tuple(shape) for shape in shapes] == [(1,), (1, 1), (1, 2), (1, 2), (1, 0), (1, 3)]
+
+
+def test_channels_are_the_units_of_a_convolution():
+    net = ip.Network(nn.Sequential(nn.Conv2d(1, 3, 2), nn.Flatten(), nn.Linear(12, 1)))
+    x = torch.ones(2, 1, 3, 3)
+    sites = net.neurons("0")
+    assert [str(site) for site in sites] == ["0[0]", "0[1]", "0[2]"]
+    run = net.run(x, read=sites, write={"0[1]": 0.0})
+    assert run[sites[1]].shape == (2, 2, 2) and not run[sites[1]].any() and run[sites[0]].any()
+
+
+def test_neurons_of_modules_that_do_not_say_their_width_need_an_example():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    with pytest.raises(errors.WrongInput, match=re.escape("How many units 1 has shows only in a run. Give one")):
+        ip.Network(module).neurons("1")
+    assert len(ip.Network(module, example=torch.zeros(1, 2)).neurons("1")) == 3
+    assert len(ip.Network(module, inputs=("A", "B")).neurons("1")) == 3
+
+
+def test_neurons_are_those_of_every_layer_but_the_last(net):
+    assert [str(site) for site in net.neurons()] == ["h11", "h12", "h13", "h21", "h22", "h23"]
+
+
+def test_what_can_be_read_is_listed(net):
+    assert [str(site) for site in net.sites()] == ["A", "B", "C", "l1", "l2", "l3"]
+    assert repr(net).splitlines() == [
+        "Network(Adder) of A, B, C",
+        "  l1  3 units: h11, h12, h13",
+        "  l2  3 units: h21, h22, h23",
+        "  l3  1 unit: Y",
+    ]
+
+
+# -- writes ----------------------------------------------------------------------------------------------
+
+
+def test_writes_are_differentiable():
+    net = ip.Network(seeded(lambda: mlp(3, 4, 1)))
+    new = torch.full((2,), 0.3, dtype=torch.float64, requires_grad=True)
+    net.run(numbers(2, 3), write={"0[1]": new}).output.sum().backward()
+    step = 1e-6
+    bumped = net.run(numbers(2, 3), write={"0[1]": new.detach() + step}).output
+    plain = net.run(numbers(2, 3), write={"0[1]": new.detach()}).output
+    torch.testing.assert_close(new.grad, (bumped - plain)[:, 0] / step, rtol=1e-4, atol=1e-6)
+
+
+def test_reads_are_differentiable_copies():
+    net = ip.Network(seeded(lambda: mlp(3, 4, 1)))
+    x = numbers(2, 3).requires_grad_()
+    run = net.run(x, read=["0"])
+    (grad,) = torch.autograd.grad(run["0"].sum(), x)
+    assert grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("intervention", "expected"),
+    [
+        (ip.Set(5.0), 5.0),
+        (7, 7.0),
+        (ip.Add(1), 9.1),
+        (ip.Scale(0), 0.0),
+        (lambda old: -old, -8.1),
+        (lambda old: 3, 3.0),
+        (ip.Chain(ip.Set(2), ip.Scale(10), lambda old: old + 1), 21.0),
+        ([4.0], 4.0),
+    ],
+)
+def test_an_intervention_is_a_function_from_old_to_new(net, intervention, expected):
+    run = net.run([[1, 2, 3]], read=["h12"], write={"h12": intervention})
+    assert run["h12"].tolist() == pytest.approx([expected])
+
+
+def test_noise_has_the_size_and_the_seed_that_were_asked_for(net):
+    x = torch.ones(4000, 3)
+    plain = net.run(x, read=["l1"])["l1"]
+    for std in (0.0, 0.5, 3.0):
+        noisy = [net.run(x, read=["l1"], write={"l1": ip.Noise(std, seed=seed)})["l1"] for seed in (1, 1, 2)]
+        assert torch.equal(noisy[0], noisy[1]) and (std == 0 or not torch.equal(noisy[0], noisy[2]))
+        assert float((noisy[0] - plain).std()) == pytest.approx(std, rel=0.03)
+    assert net.run(x[:7], write={"l1": ip.Noise(1.0)}).output.shape == (7,)
+
+
+def test_numbers_take_the_precision_of_the_network():
+    net = ip.Network(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)).half())
+    run = net.run(torch.ones(1, 2).half(), read=["0"], write={"0": torch.ones(1, 2, dtype=torch.float64)})
+    assert run["0"].dtype == run.output.dtype == torch.float16
+
+
+def test_the_ledger_says_what_every_write_did(net):
+    run = net.run([[1, 2, 3], [1, 2, 3]], write={"h12": 8.1, "l2[(0, 1)]": 0.0})
+    same, other = run.ledger
+    assert (str(same.place), same.fired, same.touched, same.size) == ("h12", 1, 0, 2)
+    assert (other.touched, other.size) == (4, 4) and other.change == pytest.approx(6.0139, abs=1e-4)
+    assert repr(other) == "<l2[0:2]: fired 1 x, 4 of 4 values changed, by at most 6.01>"
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "text"),
+    [
+        (
+            lambda n: n.run([1, 2, 3], read=["l4"]),
+            errors.UnknownPlace,
+            "Adder has no module 'l4'. There are A, B, C, h11, ",
+        ),
+        (lambda n: n.run([1, 2, 3], read=["h12x"]), errors.UnknownPlace, "Did you mean 'h12'?"),
+        (
+            lambda n: n.run([1, 2, 3], read=["l1[3]"]),
+            errors.UnknownPlace,
+            "l1[3] asks for unit 3, but l1 has 3: 0 to 2.",
+        ),
+        (lambda n: n.run([1, 2, 3], read=["l1[-1]"]), errors.WrongShape, "Units count from 0"),
+        (lambda n: n.run([1, 2, 3], read=["l1[1"]), errors.UnknownPlace, "'l1[1' is no site."),
+        (lambda n: n.run([1, 2, 3], read=[7]), errors.UnknownPlace, "7 is no site."),
+        (lambda n: n.run([1, 2]), errors.WrongShape, "An input holds 3 numbers, A, B, C; this one has shape (2,)."),
+        (lambda n: n.run({"A": 1, "B": 2}), errors.MissingInput, "The input lacks C."),
+        (lambda n: n.run({"A": 1, "B": 2, "C": 3, "D": 1}), errors.UnknownPlace, "There is no input 'D'."),
+        (
+            lambda n: n.run([[1, 2, 3]], write={"l1": torch.zeros(1, 2)}),
+            errors.WrongShape,
+            "At l1: cannot write a value of shape (1, 2) over one of shape (1, 3). Read the same site from a source",
+        ),
+        (lambda n: n.run([[1, 2, 3]], write={"l1": lambda old: None}), errors.BadIntervention, "returned None"),
+        (
+            lambda n: n.run([[1, 2, 3]], write={"l1": lambda old: old[:, :2]}),
+            errors.WrongShape,
+            "made (1, 2) of (1, 3)",
+        ),
+        (
+            lambda n: n.run([1, 2, 3])["h12"],
+            errors.UnknownPlace,
+            "'h12' was not read in this run. Pass read=['h12'] to run.",
+        ),
+        (lambda n: n.run([[1, 2, 3]], read=["l1[0, 1]"]), errors.WrongShape, "A position needs a tensor"),
+        (lambda n: ip.Network("adder"), errors.WrongInput, "wraps a torch.nn.Module, not str"),
+        (
+            lambda n: ip.Network(adder.Adder(), inputs=("A",), names={"A": "l1"}),
+            errors.WrongInput,
+            "'A' names two things",
+        ),
+        (lambda n: ip.Network(adder.Adder(), names={"h": "l9"}), errors.UnknownPlace, "has no module 'l9'"),
+    ],
+)
+def test_mistakes_are_named(net, act, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        act(net)
+
+
+# -- a network is a causal model too ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_graph_of_a_network_has_the_modules_activations_at_every_unit(seed):
+    widths = [*(3, 4, 2, 3)[: 2 + seed % 3], 2 if seed % 2 else 1]
+    net = ip.Network(seeded(lambda: mlp(*widths), seed), inputs=("A", "B", "C"))
+    model = net.as_causal_model()
+    rows = [{"A": a, "B": b, "C": c} for a, b, c in numbers(6, 3, seed=seed).tolist()]
+    values = model.run(rows).values
+    run = net.run(rows, read=net.layers())
+    for layer in net.layers():
+        for unit in range(run[layer].shape[1]):
+            expected = run[layer][:, unit].detach()
+            assert torch.allclose(torch.as_tensor(values[f"{layer}[{unit}]"]), expected, atol=1e-12)
+    single = model.run(rows[0]).values
+    assert all(isinstance(value, float) for value in single.values())
+
+
+def test_every_unit_has_its_own_mechanism():
+    """The tutorial's comprehension made three neurons that all computed the third."""
+    values = adder.network().as_causal_model().run({"A": 1, "B": 2, "C": 3}).values
+    assert [values[f"h1{k}"] for k in (1, 2, 3)] == pytest.approx([10.89, 8.1, 12.3])
+    assert [values[f"h2{k}"] for k in (1, 2, 3)] == pytest.approx([6.0139, 3.705, -0.271])
+
+
+def test_interventions_in_the_graph_and_in_the_network_agree(net):
+    model = net.as_causal_model()
+    for site in net.neurons():
+        value = 1.7
+        assert model.run({"A": 1, "B": 2, "C": 3}, write={str(site): value}).output == pytest.approx(
+            net.run([1, 2, 3], write={site: value}).output.item(), abs=1e-5
+        )
+
+
+class Skip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def forward(self, x):
+        hidden = torch.relu(self.first(x))
+        return torch.sigmoid(self.last(hidden + self.second(hidden) + x)).squeeze(-1)
+
+
+def test_skips_and_what_follows_the_last_layer_are_in_the_graph():
+    model = ip.Network(seeded(Skip), inputs=("A", "B")).as_causal_model()
+    assert model.variables["last[0]"].parents == ("A", "B", "first[0]", "first[1]", "second[0]", "second[1]")
+    assert model.variables["output"].parents == ("last[0]",)
+    assert model.outputs == ("output",)
+
+
+class Hidden(nn.Module):
+    """A path from the input that autograd does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.last(self.first(x) + x.detach().round())
+
+
+def test_a_graph_that_would_be_wrong_is_refused():
+    with pytest.raises(errors.WrongInput, match="depends on something beside the layers"):
+        ip.Network(Hidden(), inputs=("A", "B")).as_causal_model()
+    with pytest.raises(errors.WrongInput, match="The variables of the inputs need names"):
+        ip.Network(adder.Adder()).as_causal_model()
+
+
+# -- nothing is changed ------------------------------------------------------------------------------------
+
+
+def _everything(module):
+    return (
+        {name: tensor.clone() for name, tensor in module.state_dict().items()},
+        {name: (parameter.requires_grad, parameter.grad) for name, parameter in module.named_parameters()},
+        {
+            path: (part.training, dict(part._forward_hooks), dict(part._forward_pre_hooks), sorted(vars(part)))
+            for path, part in module.named_modules()
+        },
+    )
+
+
+def _same(a, b):
+    return all(torch.equal(a[0][name], b[0][name]) for name in a[0]) and a[1:] == b[1:]
+
+
+def _fails(old):
+    raise RuntimeError("the user's own mistake")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_of_the_users_is_changed(training):
+    module = seeded(lambda: mlp(3, 4, 1)).train(training)
+    module[0].weight.requires_grad_(False)
+    net, before = ip.Network(module), _everything(module)
+    net.run(numbers(2, 3), read=["0"], write={"2": 0.0})
+    ip.effects(net, ip.Pairs(numbers(4, 3), numbers(4, 3, seed=1)), ["0[1]"], ip.value)
+    assert _same(_everything(module), before)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda net, x: net.run(x, write={"0": _fails}),
+        lambda net, x: net.run(x, write={"0": torch.zeros(9)}),
+        lambda net, x: net.run(x[:, :2], read=["0", "2"]),
+        lambda net, x: net.run(x, read=["0#3"]),
+        lambda net, x: ip.effects(net, ip.Pairs(x, x + 1), ["0"], lambda output, pairs: _fails(output)),
+        lambda net, x: ip.scan(net, ip.Pairs(x, x + 1), ["0"], lambda output, pairs: output.sum()),
+    ],
+)
+def test_nothing_is_left_behind_even_by_an_error(act):
+    module = seeded(lambda: mlp(3, 4, 1))
+    before = _everything(module)
+    with pytest.raises(Exception, match=r"."):
+        act(ip.Network(module), numbers(2, 3))
+    assert _same(_everything(module), before)
+
+
+def test_no_random_number_is_drawn_from_the_global_state():
+    state = torch.random.get_rng_state()
+    net = adder.network()
+    net.run([[1, 2, 3]], write={"h12": ip.Noise(1.0)})
+    ip.scan(net, adder.pairs()["A"], net.neurons(), ip.value).table()
+    net.as_causal_model()
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_users_own_hooks_run_as_often_as_in_a_plain_run():
+    module, calls = seeded(lambda: mlp(3, 4, 1)), []
+    module[0].register_forward_hook(lambda *_: calls.append("after"))
+    module[0].register_forward_pre_hook(lambda *_: calls.append("before"))
+    module(numbers(2, 3))
+    plain = list(calls)
+    calls.clear()
+    ip.Network(module).run(numbers(2, 3), read=["0"], write={"0[1]": 1.0})
+    assert calls == plain
+
+
+def test_a_forward_that_was_replaced_on_the_instance_stays():
+    module = seeded(lambda: mlp(3, 4, 1))
+    original = module[0].forward
+    module[0].forward = lambda x: original(x) + 1
+    run = ip.Network(module).run(numbers(2, 3), read=["0"])
+    assert torch.equal(run["0"], original(numbers(2, 3)) + 1) and "forward" in vars(module[0])
+
+
+def test_no_argument_is_mutated():
+    net = adder.network()
+    base, sources = [1, 2, 3], {"h12": [4, 2, 3], "h13": [4, 2, 3]}
+    before = copy.deepcopy((base, sources))
+    ip.interchange(net, base, sources)
+    names, places = {"x": "l1[0]"}, ["h12", "h13"]
+    ip.Network(adder.Adder(), names=names)
+    ip.scan(net, adder.pairs()["A"], places, ip.value)
+    assert (base, sources) == before and names == {"x": "l1[0]"} and places == ["h12", "h13"]

@@ -1,0 +1,172 @@
+"""Pairs: what varies, where they come from, and how they are cut."""
+
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import interpose as ip
+from interpose import errors
+from interpose.inputs import key
+from interpose.tasks import adder
+
+
+@pytest.fixture
+def model():
+    return adder.hypothesis()
+
+
+def test_varying_pairs_differ_in_the_named_inputs_alone(model):
+    for names in (("A",), ("B", "C")):
+        pairs = ip.Pairs.varying(model, *names, n=40, seed=1)
+        assert pairs.varies == names and len(pairs) == 40
+        for base, source in zip(pairs.base, pairs.source, strict=True):
+            assert list(base) == list(source) == ["A", "B", "C"]
+            assert {name for name in base if base[name] != source[name]} == set(names)
+
+
+def test_the_target_is_what_the_model_gives_for_the_source(model):
+    pairs = ip.Pairs.varying(model, "B", n=10)
+    assert list(pairs.targets) == [sum(source.values()) for source in pairs.source]
+    back = pairs.swapped()
+    assert list(back.targets) == [sum(base.values()) for base in pairs.base]
+    assert (back.base, back.source) == (pairs.source, pairs.base)
+    assert list(back.swapped().targets) == list(pairs.targets)
+
+
+def test_enumeration_gives_every_pair_once():
+    small = ip.CausalModel(A=ip.Variable(range(3)), B=ip.Variable("xy"), Y=ip.Variable(lambda A, B: (A, B)))
+    pairs = ip.Pairs.varying(small, "A")
+    assert pairs.exhaustive and len(pairs) == 3 * 2 * 2
+    assert len({(key(base), key(source)) for base, source in zip(pairs.base, pairs.source, strict=True)}) == 12
+    assert not pairs[:3].exhaustive and pairs[:].exhaustive
+
+
+def test_a_generator_goes_on_drawing(model):
+    one, both = random.Random(5), random.Random(5)
+    first, second = (ip.Pairs.varying(model, name, n=3, seed=one) for name in "AB")
+    again = [ip.Pairs.varying(model, name, n=3, seed=both) for name in "AB"]
+    assert first.base == again[0].base and second.base == again[1].base
+    assert ip.Pairs.varying(model, "B", n=3, seed=5).base != second.base
+
+
+@pytest.mark.parametrize(
+    ("base", "source"),
+    [
+        ([[1, 2], [3, 4]], [[5, 6], [7, 8]]),
+        ([(1, 2), (3, 4)], [(5, 6), (7, 8)]),
+        (["a", "b"], ["c", "d"]),
+        ([{"x": (1, 2)}, {"x": None}], [{"x": (3,)}, {"x": 4}]),
+        ({"x": [1, 2], "y": ["a", "b"]}, {"x": [3, 4], "y": ["c", "d"]}),
+        (([1, 2], [3, 4]), ([5, 6], [7, 8])),
+    ],
+)
+def test_pairs_come_back_as_they_were_given(base, source):
+    pairs = ip.Pairs(base, source)
+    assert pairs.base is base and pairs.source is source and len(pairs) == 2
+    assert pairs[:].base == base and type(pairs[:].base) is type(base)
+    assert pairs[[1]].source == ip.Pairs(source, source)[1:].base
+    if isinstance(base, dict):
+        assert list(pairs[:1].base) == list(base)
+
+
+def test_tensors_and_arrays_are_cut_along_their_first_axis():
+    x = torch.arange(12).reshape(4, 3)
+    pairs = ip.Pairs({"ids": x, "mask": np.ones((4, 3))}, {"ids": x + 1, "mask": np.ones((4, 3))})
+    part = pairs[[3, 1]]
+    assert torch.equal(part.base["ids"], x[[3, 1]]) and part.base["mask"].shape == (2, 3)
+    assert [len(batch) for batch in pairs.batches(3)] == [3, 1]
+
+
+def test_a_split_shares_no_input(model):
+    pairs = ip.Pairs.varying(model, "A", n=300, seed=2)
+    first, second = pairs.split(seed=1)
+    inputs = [{key(x) for x in (*part.base, *part.source)} for part in (first, second)]
+    assert not inputs[0] & inputs[1] and len(first) + len(second) == 300
+    assert abs(len(first) - len(second)) < 60
+    assert first.base == pairs.split(seed=1)[0].base != pairs.split(seed=2)[0].base
+    with pytest.raises(errors.Unsatisfiable, match="share their inputs and cannot be split"):
+        ip.Pairs([1, 1], [2, 3]).split()
+
+
+def test_pairs_that_share_a_base_are_one_cluster_unless_drawn_independently(model):
+    assert ip.Pairs([[1], [2], [1]], [[3], [4], [5]]).clusters().tolist() == [0, 1, 0]
+    assert len(set(ip.Pairs.varying(model, "A", n=50).clusters())) == 50
+    assert ip.Pairs(torch.tensor([[1.0], [1.0]]), torch.zeros(2, 1)).clusters().tolist() == [0, 0]
+
+
+def test_keys_tell_inputs_apart():
+    different = [(1, 11), (11, 1), "111", ((1,), 11), {"a": 1}, {"a": "1"}, 1.5, None, (1, None)]
+    assert len({key(x) for x in different}) == len(different)
+    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) and key([1, 2]) == key(torch.tensor([1, 2]))
+
+
+def test_the_audit_says_what_pairs_cannot_show():
+    rows = [{"A": 1, "B": 1, "C": 5}, {"A": 2, "B": 2, "C": 5}]
+    assert ip.Pairs(rows, rows).audit() == ("C never varies.", "A and B always agree.")
+    assert ip.Pairs([[1], [1]], [[1], [1]]).audit() == ()
+
+
+def test_a_single_pair_prints_what_it_is(model):
+    assert repr(ip.Pairs.varying(model, "A", n=50, seed=42)) == (
+        "<50 pairs in which A varies: {'A': 1, 'B': 0, 'C': 4} -> {'A': 4, 'B': 0, 'C': 4}, ...>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "text"),
+    [
+        (lambda m: ip.Pairs([1, 2], [1]), errors.WrongPairs, "There are 2 base inputs but 1 of source."),
+        (lambda m: ip.Pairs([1, 2], [1, 2], targets=[1]), errors.WrongPairs, "2 base inputs but 1 of targets."),
+        (
+            lambda m: ip.Pairs([{"A": 1, "B": 2}], [{"A": 2, "B": 3}], varies="A"),
+            errors.WrongPairs,
+            "Pair 0 should differ in A alone, but differs in A, B: {'A': 1, 'B': 2} -> {'A': 2, 'B': 3}.",
+        ),
+        (
+            lambda m: ip.Pairs([{"A": 1, "B": 2}], [{"A": 1, "B": 2}], varies="A"),
+            errors.WrongPairs,
+            "but differs in nothing",
+        ),
+        (lambda m: ip.Pairs([[1, 2]], [[3, 2]], varies="A"), errors.WrongPairs, "have no named variables"),
+        (lambda m: ip.Pairs("text", "text"), errors.WrongInput, "str is no list of examples"),
+        (lambda m: ip.Pairs(torch.tensor(1.0), torch.tensor(1.0)), errors.WrongInput, "no list of examples"),
+        (lambda m: ip.Pairs({"x": [1], "y": [1, 2]}, {}), errors.WrongPairs, "hold [1, 2] examples"),
+        (lambda m: ip.Pairs.varying(m, "D", n=3), errors.UnknownPlace, "no variable 'D'"),
+        (lambda m: ip.Pairs.varying(m, "B+C", n=3), errors.UnknownPlace, "B+C is computed, not an input."),
+        (lambda m: ip.Pairs.varying(m, n=3), errors.WrongInput, "which one should vary"),
+        (
+            lambda m: ip.Pairs.varying(ip.CausalModel(A=ip.Variable([1]), Y=ip.Variable(lambda A: A)), "A"),
+            errors.Unsatisfiable,
+            "A cannot vary: its domain is [1].",
+        ),
+        (
+            lambda m: ip.Pairs.varying(
+                ip.CausalModel(A=ip.Variable(range(2000)), B=ip.Variable(range(2000)), Y=ip.Variable(lambda A, B: A)),
+                "A",
+            ),
+            errors.Unsatisfiable,
+            "too many to enumerate",
+        ),
+        (
+            lambda m: ip.Pairs.from_tokens(base=[[1, 2]], source=[[1]], answers=[[1, 2]]),
+            errors.WrongPairs,
+            "of one shape",
+        ),
+        (
+            lambda m: ip.Pairs.from_tokens(base=[[1]], source=[[2]], answers=[[1]]),
+            errors.WrongAnswers,
+            "should be (1, 2)",
+        ),
+        (
+            lambda m: ip.Pairs.from_tokens(base=[[1]], source=[[2]], answers=[[7, 7]]),
+            errors.WrongAnswers,
+            "both answers, 7 and 7, are token 7",
+        ),
+    ],
+)
+def test_mistakes_are_named(model, build, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        build(model)
