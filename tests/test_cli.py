@@ -86,3 +86,7 @@ def test_pairs_of_capitals_go_round(n):
     lm = ip.LanguageModel(tiny.model(), tiny.tokenizer())
     pairs = capitals.pairs(lm, n=n)
     assert len(pairs) == n and pairs.source[0] == pairs.base[1]
+
+
+def test_the_version_is_the_packages():
+    assert CliRunner().invoke(app, ["--version"]).output == f"{ip.__version__}\n"

@@ -228,8 +228,7 @@ class CausalModel(Model[str]):
             return {name: as_column([row[name] for row in inputs]) for name in self.inputs}, len(inputs)
         raise WrongInput(
             f"A causal model runs on {{{', '.join(f'{name!r}: ...' for name in self.inputs)}}}, or on a list of "
-            "such dicts, "
-            f"not on {inputs!r}."
+            f"such dicts, not on {inputs!r}."
         )
 
     def _check_names(self, given: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,18 @@ from .demo import demo as run_demo
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Which parts of a neural network carry what?")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("interpose"))
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """Which parts of a neural network carry what?"""
 
 

@@ -90,10 +90,6 @@ class NoEffect(UserWarning):
     """Every cell of a scan shows the same number: a write may not have done what was meant."""
 
 
-class Cancellation(UserWarning):
-    """Effects of both signs cancel in a mean, which then says nothing about mediation."""
-
-
 def suggest(wrong: object, choices: Iterable[object], most: int = 12) -> str:
     """A closing sentence for an error: the nearest name there is, or the names there are."""
     names = [str(choice) for choice in choices]

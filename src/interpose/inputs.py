@@ -32,9 +32,8 @@ def count(inputs: Any) -> int:
     if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
         return len(inputs)
     raise WrongInput(
-        f"{type(inputs).__name__} is no list of examples. Give a list with one example an element, a tensor [pair, "
-        "...], "
-        "or a dict or tuple of such columns."
+        f"{type(inputs).__name__} is no list of examples. Give a list with one example an element, a tensor "
+        "[pair, ...], or a dict or tuple of such columns."
     )
 
 

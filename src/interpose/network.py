@@ -340,8 +340,7 @@ class _Taps:
             if times == 0 and calls == 0:
                 raise NotFired(
                     f"{site.path or owner!r} did not run in this forward pass, so nothing was read or written at "
-                    f"{site}. "
-                    "Is it on a branch not taken, or bypassed by a fused path?"
+                    f"{site}. Is it on a branch not taken, or bypassed by a fused path?"
                 )
             if times == 0:
                 raise NotFired(

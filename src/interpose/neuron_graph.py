@@ -125,6 +125,5 @@ def _check_same(model: CausalModel, inputs: Sequence[str], probe: Tensor, activa
         if not torch.allclose(torch.as_tensor(values[name]).to(activation), activation, rtol=1e-4, atol=1e-5):
             raise WrongInput(
                 f"{name} depends on something beside the layers given, {', '.join(activations)}. Name every layer "
-                "that it "
-                "is computed from, in causal order: net.as_causal_model('first', 'second', ...)."
+                "that it is computed from, in causal order: net.as_causal_model('first', 'second', ...)."
             )

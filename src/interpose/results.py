@@ -242,10 +242,8 @@ class Effects:
             label for label, change in zip(self.labels, self.response.max(0, initial=0.0), strict=True) if change == 0
         ]
         if still:
-            notes.append(
-                "Not changed by the change of input: "
-                f"{', '.join(still[:6])}{f' and {len(still) - 6} more' if len(still) > 6 else ''}."
-            )
+            more = f" and {len(still) - 6} more" if len(still) > 6 else ""
+            notes.append(f"Not changed by the change of input: {', '.join(still[:6])}{more}.")
         return (*notes, *self.warnings)
 
     def cancels(self) -> bool:

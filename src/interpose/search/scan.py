@@ -49,8 +49,7 @@ def scan(
     if len(found.places) > 1 and np.ptp(found.nie, axis=1).max() <= found.tol >= np.ptp(found.tie, axis=1).max():
         said = (
             f"All {len(found.places)} cells of this scan are equal: NIE {found.nie.mean():.3g}, TIE "
-            f"{found.tie.mean():.3g}. "
-            "No place was told from another."
+            f"{found.tie.mean():.3g}. No place was told from another."
         )
         warnings.warn(said, NoEffect, stacklevel=2)
         return with_warning(found, said)  # type: ignore[return-value]
