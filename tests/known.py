@@ -162,7 +162,7 @@ SUBJECTS = (
     Subject(
         "encoder", Encoder, (4, 8), ("block[2, :]", "block.linear1[0, 3]", "block.self_attn:output.0", "block.norm1")
     ),
-    Subject("in place", InPlace, (4,), ("first[1]", "act[(1, 2)]", "second", "out:input[0]")),
+    Subject("in place", InPlace, (4,), ("first", "first[1]", "act[(1, 2)]", "second", "out:input[0]")),
     Subject("twice", Twice, (4,), ("shared#0[1]", "shared#1", "shared#1:input[2]")),
     *(
         Subject(

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 import interpose as ip
 from interpose import errors
@@ -95,3 +96,61 @@ def test_a_tolerance_that_cannot_tell_outputs_apart_is_refused(net):
 
 def test_a_claim_prints_itself():
     assert repr(adder.alignment()) == "Alignment(A at h12, B+C at h13, A+B+C at h22)"
+
+
+def test_several_outputs_are_compared_by_name():
+    low = ip.CausalModel(
+        A=ip.Variable(range(5)),
+        h=ip.Variable(lambda A: 2 * A),
+        up=ip.Variable(lambda h: h + 1),
+        down=ip.Variable(lambda h: -h),
+    )
+    high = ip.CausalModel(
+        A=ip.Variable(range(5)),
+        V=ip.Variable(lambda A: A),
+        down=ip.Variable(lambda V: -2 * V),
+        up=ip.Variable(lambda V: 2 * V + 1),
+    )
+    right = ip.interchange_accuracy(low, ip.Alignment(high, {"V": "h"}), n=50)
+    assert right.score == right.ceiling == 1.0 and right.floor < 0.5
+    wrong = ip.CausalModel(
+        A=ip.Variable(range(5)),
+        V=ip.Variable(lambda A: A),
+        down=ip.Variable(lambda V: -2 * V),
+        up=ip.Variable(lambda V: 2 * V),
+    )
+    assert ip.interchange_accuracy(low, ip.Alignment(wrong, {"V": "h"}), n=50).score == 0.0
+    fewer = ip.CausalModel(A=ip.Variable(range(5)), V=ip.Variable(lambda A: A), up=ip.Variable(lambda V: 2 * V + 1))
+    with pytest.raises(errors.WrongShape, match="The output is a dict of up, down"):
+        ip.interchange_accuracy(low, ip.Alignment(fewer, {"V": "h"}), n=50)
+
+
+def test_a_network_that_is_random_or_in_training_is_refused():
+    net = ip.Network(
+        torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1)), inputs="ABC"
+    )
+    with pytest.raises(errors.NotRepeatable, match="'1' is a Dropout in training mode"):
+        ip.interchange_accuracy(net, ip.Alignment(adder.hypothesis(), {"A": "0[1]"}))
+
+
+@pytest.mark.parametrize(
+    ("act", "text"),
+    [
+        (lambda net: ip.interchange_accuracy(net, adder.alignment(), n=0), "n=0: a share of no pairs is not defined."),
+        (lambda net: ip.interchange_accuracy(net, {"A": "h12"}), "is no alignment. Say what is held where"),
+        (lambda net: ip.Alignment(net, {"A": "h12"}), "An alignment is a causal model and a dict of places"),
+        (lambda net: ip.Alignment(adder.hypothesis(), ["h12"]), "not Alignment(CausalModel, list)."),
+    ],
+)
+def test_what_is_no_claim_is_refused(net, act, text):
+    with pytest.raises(errors.WrongAlignment, match=re.escape(text)):
+        act(net)
+
+
+def test_the_floor_is_the_score_without_interchange_and_the_ceiling_that_of_the_whole_source(net):
+    """A hypothesis that is wrong on its own inputs, by one: no interchange can do better than it does."""
+    off = ip.CausalModel(
+        **{name: ip.Variable(range(10)) for name in "ABC"}, Y=ip.Variable(lambda A, B, C: A + B + C + (A == 0))
+    )
+    accuracy = ip.interchange_accuracy(net, ip.Alignment(off, {"A": "h12"}), n=400)
+    assert [accuracy.ceiling, accuracy.accuracy] == pytest.approx([0.9, 0.9], abs=0.05) and accuracy.floor < 0.2

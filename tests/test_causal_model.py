@@ -1,5 +1,6 @@
 """Causal models: variables, columns, domains, and the errors about them."""
 
+import enum
 import re
 import subprocess
 import sys
@@ -282,3 +283,65 @@ def test_no_argument_is_changed(model):
     inputs, write = {"A": [1, 2], "B": [2, 3], "C": [3, 4]}, {"S": [1, 1]}
     model.run(inputs, write=write)
     assert inputs == {"A": [1, 2], "B": [2, 3], "C": [3, 4]} and write == {"S": [1, 1]}
+
+
+# -- columns hold what single values hold ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "mechanism"),
+    [
+        (np.array([200, 255] * 50, dtype=np.uint8), lambda A: A + 100),
+        (np.full(100, 2**62), lambda A: A * 4),
+        (np.arange(100) + 2**62, lambda A: A + A),
+        (torch.arange(5000) + 2**61, lambda A: A * A),
+        ([2**70] * 100, lambda A: A + 1),
+        ([2**70, 1] * 50, lambda A: A - 1),
+        (np.array([2**63 + 5] * 100, dtype=np.uint64), lambda A: A - 2**63),
+        (np.array([1.5, 2.5] * 100, dtype=np.float32), lambda A: A / 3),
+        (np.array(["a", "b"] * 50), lambda A: A + "!"),
+        (np.array([True, False] * 50), lambda A: A + A),
+    ],
+)
+def test_no_column_runs_over_or_loses_what_python_keeps(column, mechanism):
+    model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(mechanism))
+    rows = column if isinstance(column, list) else column.tolist()
+    assert [int(v) if isinstance(v, np.integer) else v for v in list(model.run({"A": column}).output)] == [
+        model.run({"A": row}).output for row in rows
+    ]
+
+
+def test_a_mechanism_that_works_in_place_harms_no_column():
+    def doubled(A):
+        A *= 2
+        return A
+
+    model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(doubled), Z=ip.Variable(lambda A: A + 0))
+    for given in (np.arange(9000), torch.arange(9000), np.arange(20)):
+        before = list(given)
+        run = model.run({"A": given})
+        assert list(given) == before == list(run["A"]) == list(run["Z"]) and run.output["Y"][3] == 6
+    vectorised = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(doubled, vectorised=True))
+    assert list(vectorised.run({"A": np.arange(5)})["A"]) == [0, 1, 2, 3, 4]
+
+
+def test_an_enumeration_is_a_domain():
+    class Colour(enum.Enum):
+        RED, BLUE = 1, 2
+
+    model = ip.CausalModel(colour=ip.Variable(Colour), Y=ip.Variable(lambda colour: colour.name.lower()))
+    assert model.run(list(model.settings())).output == ["red", "blue"]
+    assert model.run({"colour": Colour.RED}).output == "red"
+
+
+def test_a_domain_has_an_order_that_no_process_changes():
+    with pytest.raises(errors.WrongInput, match="changes from process to process"):
+        ip.Variable({(1, 2), (3, 4)})
+    assert ip.Variable({"b", "a", 3, None}).domain == ip.Variable({None, 3, "a", "b"}).domain
+
+
+def test_variables_need_not_be_called_by_strings():
+    model = ip.CausalModel({0: ip.Variable(range(3)), ("a", 1): ip.Variable(lambda x: x + 1, parents=(0,))})
+    assert model.run({0: 2}).output == 3 and ip.interchange(model, {0: 1}, {("a", 1): {0: 2}}).output == 3
+    with pytest.raises(errors.UnknownPlace, match=re.escape("There is no input 1. There are 0.")):
+        model.run({1: 2})

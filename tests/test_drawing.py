@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 import interpose as ip
 from interpose import errors
@@ -230,3 +231,64 @@ def test_no_window_toolkit_is_loaded():
     )
     out = subprocess.run([sys.executable, "-c", program], env={"PATH": ""}, capture_output=True, check=True)
     assert out.stdout == b"False\n"
+
+
+def test_a_map_of_one_axis_is_a_row_and_maps_of_unlike_metrics_share_no_scale(net, scans):
+    row = ip.scan(net, adder.pairs()["A"], ["h12", "h13", "h22"], ip.matches)
+    assert [text.get_text() for text in row.heatmap().figure.axes[0].get_xticklabels()] == ["h12", "h13", "h22"]
+    assert len(row.heatmap().hover) == 3
+    other = ip.scan(net, adder.pairs()["A"], net.neurons("l1"), ip.value)
+    with pytest.raises(errors.WrongMetric, match="Maps of matches and of value do not share one scale"):
+        scans["A"].heatmap(other)
+
+
+def test_a_layer_takes_a_function_of_the_layer_as_in_a_run(net):
+    write = {"l1": lambda old: old.flip(-1)}
+    said = hovers(ip.draw(net, BASE, write=write))
+    values = net.run([BASE], read=["l1"], write=write)["l1"][0].tolist()
+    assert {f"h1{k + 1} = {value:.6g} (source input)" for k, value in enumerate(values)} <= set(said)
+    (drawn,) = [text.split()[2] for text in said if text.startswith("Y = ")]
+    assert float(drawn) == pytest.approx(net.run([BASE], write=write).output.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("source", [[4, 2, 3], (4, 2, 3), {"A": 4, "B": 2, "C": 3}, torch.tensor([4.0, 2.0, 3.0])])
+def test_a_source_is_drawn_in_any_form_of_an_input(net, source):
+    assert "Y = 9 (counterfactual value)" in hovers(ip.draw_interchange(net, BASE, {"h12": source}))
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "text"),
+    [
+        (lambda net: ip.draw(net, [1, 2]), errors.WrongShape, "An input holds 3 values, A, B, C; this one 2."),
+        (lambda net: ip.draw(net, [[1, 2, 3]] * 3), errors.WrongShape, "A picture shows one input"),
+        (lambda net: ip.draw_circuit(net, {"D": ["h12"]}), errors.UnknownPlace, "The graph has no input 'D'."),
+        (lambda net: ip.draw_circuit(net, {"A": ["h99"]}), errors.UnknownPlace, "has no module 'h99'"),
+        (lambda net: ip.draw_interchange(net, BASE, {"h12": ([4, 2, 3], "l2")}), errors.WrongShape, "h12 has 1 units"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(net, act, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        act(net)
+
+
+def test_a_place_between_the_layers_is_no_node():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    with pytest.raises(errors.UnknownPlace, match=re.escape("1[0] is no node of the picture: it shows inputs and")):
+        ip.draw_interchange(ip.Network(module, inputs="AB"), [1, 2], {"1": [3, 4]})
+
+
+def test_dollars_and_control_characters_are_drawn_as_they_are():
+    model = ip.CausalModel(price=ip.Variable(), Y=ip.Variable(lambda price: price))
+    svg = ip.draw(model, {"price": "$x$\x07"}).svg()
+    assert "$x$" in svg and "\x07" not in svg and ElementTree.fromstring(svg) is not None
+
+
+def test_the_arrow_of_an_interchange_points_into_the_base(net):
+    (link,) = [
+        patch
+        for patch in ip.draw_interchange(net, BASE, {"h12": SOURCE}).figure.axes[0].patches
+        if type(patch).__name__ == "FancyArrowPatch"
+        and patch.get_edgecolor()[:3] == pytest.approx((0xEC / 255, 0x3B / 255, 0x82 / 255))
+    ]
+    (start, *_), end = link.get_path().vertices[[0, -1]][0], link.get_path().vertices[-1][0]
+    assert start > end and link.get_arrowstyle().__class__.__name__ == "CurveFilledB"

@@ -1,5 +1,6 @@
 """Effects, scans and what is derived from them, number by number on the tutorial's adder."""
 
+import copy
 import re
 
 import numpy as np
@@ -9,6 +10,8 @@ from torch import nn
 
 import interpose as ip
 from interpose import errors
+from interpose.maps import as_scan
+from interpose.results import Effects
 from interpose.tasks import adder
 
 from known import Encoder, mlp, numbers, seeded
@@ -220,8 +223,31 @@ def test_dropout_left_on_is_an_error():
 def test_rows_that_depend_on_their_neighbours_are_refused():
     net = ip.Network(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).train())
     pairs = ip.Pairs(numbers(4, 3).float(), numbers(4, 3, seed=1).float())
-    with pytest.raises((errors.NotRepeatable, ValueError)):
+    before = copy.deepcopy(net.module.state_dict())
+    with pytest.raises(errors.NotRepeatable, match="'1' is a BatchNorm1d in training mode"):
         ip.effects(net, pairs, ["0"], ip.value)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.module.state_dict().items())
+
+
+class Centred(nn.Module):
+    """Every row less the mean of its batch: seen only where rows differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        return self.out(hidden - hidden.mean(0))
+
+
+@pytest.mark.parametrize("base", [numbers(4, 3), numbers(1, 3).repeat(4, 1)])
+def test_rows_that_are_compared_with_their_batch_are_refused_also_where_all_bases_are_equal(base):
+    net = ip.Network(seeded(Centred))
+    pairs = ip.Pairs(base, numbers(4, 3, seed=1))
+    with pytest.raises(errors.NotRepeatable, match="the rows of a batch of Centred are not independent"):
+        ip.effects(net, pairs, ["first"], ip.value)
+    assert ip.effects(net, pairs, ["first"], ip.value, batch_size=1).nie.shape == (4, 1)
 
 
 class TimeMajor(nn.Module):
@@ -340,3 +366,98 @@ def test_a_bar_is_shown_only_when_it_is_asked_for(net, data, capsys):
     ip.scan(net, data["A"], net.neurons("l1"), ip.value, progress=True)
     shown = capsys.readouterr()
     assert shown.out == "" and "0/6" in shown.err
+
+
+# -- what aggregates are made of ---------------------------------------------------------------------------
+
+
+def made(nie, tie, te, *, names=("p",), **kept):
+    """Effects as if measured: NIE and TIE [pair, place], TE [pair]."""
+    te, nie, tie = (np.asarray(values, float) for values in (te, nie, tie))
+    pairs = ip.Pairs(list(range(len(te))), list(range(len(te))), **{"independent": True, **kept})
+    return Effects(
+        model="m",
+        metric="value",
+        binary=False,
+        pairs=pairs,
+        places=tuple((name,) for name in names),
+        ybb=np.zeros(len(te)),
+        yss=te,
+        ybs=nie,
+        ysb=te[:, None] - tie,
+        response=np.ones_like(nie),
+        tol=1e-3,
+        noise=0.0,
+    )
+
+
+def test_a_place_mediates_if_either_direction_moves_it():
+    """Removing an AND input is seen by TIE alone in one direction, adding it by NIE alone in the other."""
+    zero, one = np.zeros((40, 1)), np.ones((40, 1))
+    assert made(zero, one, np.ones(40)).hits().tolist() == one.tolist()
+    assert made(one, zero, np.ones(40)).hits().tolist() == one.tolist()
+    assert made(zero, one, np.ones(40)).verdicts() == made(one, zero, np.ones(40)).verdicts() == ("mediates",)
+    assert not made(zero, zero, np.ones(40)).hits().any()
+
+
+def test_errors_are_shared_among_all_the_places_of_a_table():
+    """Six hits of 40 are enough for one place alone, and not for one of a hundred."""
+    hits = np.zeros((40, 1))
+    hits[:7] = 1
+    alone = made(hits, 0 * hits, np.ones(40))
+    many = made(np.repeat(hits, 100, 1), np.zeros((40, 100)), np.ones(40), names=tuple("p" * 100))
+    assert alone.verdicts() == ("mediates",) and set(many.verdicts()) == {"undetermined"}
+
+
+def test_pairs_without_a_total_effect_leave_the_recovery_and_stay_in_the_hits():
+    te = np.array([1.0] * 10 + [0.0] * 10)
+    nie = np.array([0.5] * 10 + [7.0] * 10)[:, None]
+    found = made(nie, nie, te)
+    assert found.recovery().estimate[0] == pytest.approx(0.5)
+    assert found.hits().sum() == 20 and found.extent()[:, 0].tolist() == [0, 10, 0]
+
+
+def test_the_extent_of_transfer_counts_every_pair_with_a_total_effect_once():
+    te = np.array([2.0, 2.0, 2.0, 2.0, 0.0])
+    nie = np.array([2.0, 2.0005, 1.0, 0.0005, 5.0])[:, None]
+    assert made(nie, nie, te).extent()[:, 0].tolist() == [2, 1, 1]
+
+
+def test_the_strongest_place_comes_first_and_the_column_restores_is_that_of_tie():
+    found = as_scan(made([[0.2, 0.9, 0.0]] * 30, [[0.3, 0.8, 1.0]] * 30, [1.0] * 30, names="abc"))
+    rows = found.table().rows
+    assert [row[0] for row in rows] == ["c", "b", "a"] and [row[1] for row in rows] == ["0.00", "0.90", "0.20"]
+    assert [row[3] for row in rows] == ["1.00", "0.80", "0.30"]
+    assert found.mediators() == ("c", "b", "a")
+    assert [row[0] for row in found.table(most=1).rows] == ["c"]
+    assert "2 more places are in .data." in found.table(most=1).notes
+
+
+def test_every_place_that_holds_the_same_in_base_and_source_is_marked(net):
+    found = ip.effects(net, ip.Pairs([[1, 2, 3]] * 2, [[4, 2, 3], [1, 5, 3]]), ["h12", "h13"], ip.value)
+    assert found.status.tolist() == [["measured", "unchanged"], ["unchanged", "measured"]]
+    grid = ip.scan(net, adder.pairs()["A"], [*net.neurons("l1"), *net.neurons("l3")], ip.value).data.status
+    assert grid.values[0].tolist() == [["measured", "measured", "unchanged"], ["measured", *["not measured"] * 2]]
+
+
+def test_a_result_shows_its_table(net, data):
+    for found in (ip.effects(net, data["A"], ["h12"], ip.value), ip.scan(net, data["A"], ["h12"], ip.matches)):
+        assert repr(found) == str(found.table()) and found._repr_html_().startswith("<table><caption>")
+
+
+@pytest.mark.parametrize("places", ["h12", {"h12": 3.0}, ip.Site("l1", units=1)])
+@pytest.mark.parametrize("act", [ip.effects, ip.scan])
+def test_a_single_place_or_values_beside_places_are_refused(net, data, act, places):
+    with pytest.raises(errors.WrongInput, match=r"places is one place|places come without values"):
+        act(net, data["A"], places, ip.value)
+
+
+def test_a_batch_holds_at_least_one_pair(net, data):
+    with pytest.raises(errors.WrongInput, match="batch_size=0: at least one pair"):
+        ip.effects(net, data["A"], ["h12"], ip.value, batch_size=0)
+
+
+def test_a_metric_is_a_function(net, data):
+    for wrong in ("matches", ip.Matches):
+        with pytest.raises(errors.WrongMetric, match=r"is no metric. A metric is a function"):
+            ip.effects(net, data["A"], ["h12"], wrong)

@@ -136,6 +136,46 @@ def test_a_beginning_of_sequence_token_counts_as_a_position():
     assert flow.data.position.size == 11 and bool((flow.data.response.sel(position=4) > 0).all())
 
 
+def test_padded_prompts_are_refused_and_an_attention_mask_of_ones_is_not(lm):
+    ids = torch.tensor([lm.token_ids(prompt) for prompt in prompts("Paris", "Rome")])
+    mask = torch.ones_like(ids)
+    torch.testing.assert_close(lm.run({"input_ids": ids, "attention_mask": mask}).output, lm.run(ids).output)
+    mask[1, 0] = 0
+    with pytest.raises(errors.WrongPairs, match="These prompts are padded"):
+        lm.run({"input_ids": ids, "attention_mask": mask})
+
+
+def test_what_is_read_at_the_unembedding_has_every_position(lm):
+    inputs = prompts("Paris", "Rome")
+    ids = torch.tensor([lm.token_ids(prompt) for prompt in inputs])
+    with torch.no_grad():
+        expected = lm.module(ids).logits
+        run = lm.run(inputs, read=["lm_head", "lm_head[3, 5]"])
+        torch.testing.assert_close(run["lm_head"], expected)
+        torch.testing.assert_close(run["lm_head[3, 5]"], expected[:, 3, 5])
+        torch.testing.assert_close(run.output, expected[:, -1])
+        forced = lm.run(inputs, write={"lm_head[-1, 7]": 99.0}).output
+    assert (forced[:, 7] == 99).all() and forced.argmax(-1).tolist() == [7, 7]
+
+
+def test_the_names_in_tables_are_places(lm):
+    inputs = prompts("Paris", "Rome")
+    for name in ("layer 1", "layer 1 @ 3", "layer 2 @ -1"):
+        assert str(lm.place(name)) == name
+    run = lm.run(inputs, read=["layer 1", "layer 1 @ 3", "layer 2 @ -1"])
+    assert torch.equal(run["layer 1"][:, 3], run["layer 1 @ 3"]) and run["layer 2 @ -1"].shape == (2, 32)
+    with pytest.raises(errors.WrongInput, match="There is no layer 7"):
+        lm.place("layer 7")
+
+
+def test_swapped_pairs_are_labelled_by_their_own_tokens(lm):
+    pairs = capitals.pairs(lm, n=2).swapped()
+    assert [row[3] for row in pairs.tokens] == [" Rome", " Berlin"]
+    assert [row[3] for row in pairs[[1]].source_tokens] == [" Rome"]
+    alone = ip.scan(lm, pairs[[1]], lm.residual(layers=[0]), ip.logit_difference)
+    assert ">3 Berlin<" in alone.heatmap().svg()
+
+
 # -- pairs of prompts ----------------------------------------------------------------------------------------
 
 

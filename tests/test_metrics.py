@@ -99,3 +99,20 @@ def test_metrics_have_names():
 def test_mistakes_are_named(act, kind, text):
     with pytest.raises(kind, match=re.escape(text)):
         act()
+
+
+def test_an_output_that_is_no_number_is_never_a_miss():
+    with pytest.raises(errors.WrongMetric, match="The metric 'matches' gave nan for pair 1 of the batch"):
+        score(ip.matches, torch.tensor([1.0, float("nan"), 0.0]), three)
+    scores = torch.tensor([[0.1, 0.9], [float("nan"), 0.0], [1.0, 0.0]])
+    classes = ip.Pairs(three.base, three.source, targets=[1, 0, 0])
+    with pytest.raises(errors.WrongMetric, match="gave nan for pair 1"):
+        score(ip.matches, scores, classes)
+
+
+def test_several_outputs_need_a_metric_that_picks_one():
+    output = {"up": torch.tensor([1.0, 2.0, 3.0]), "down": torch.zeros(3)}
+    with pytest.raises(errors.WrongShape, match=re.escape("The output is a dict of up, down. Write a metric")):
+        ip.matches(output, three)
+    picked = lambda output, pairs: ip.matches(output["up"], pairs)
+    assert score(picked, output, ip.Pairs(three.base, three.source, targets=[1.0, 2.0, 0.0])).tolist() == [1, 1, 0]

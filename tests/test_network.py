@@ -545,3 +545,168 @@ def test_no_argument_is_mutated():
     ip.Network(adder.Adder(), names=names)
     ip.scan(net, adder.pairs()["A"], places, ip.value)
     assert (base, sources) == before and names == {"x": "l1[0]"} and places == ["h12", "h13"]
+
+
+# -- memory, layout and types --------------------------------------------------------------------------
+
+
+class Overwrites(nn.Module):
+    """A module that works in place on what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        x *= 2
+        hidden = self.first(x)
+        hidden += 1
+        return self.out(hidden)
+
+
+def test_a_module_that_works_in_place_changes_neither_the_users_tensors_nor_what_was_written():
+    net, x, value = ip.Network(seeded(Overwrites)), numbers(2, 3), numbers(2, 3, seed=1)
+    kept = x.clone(), value.clone()
+    run = net.run(x, read=["first"], write={"first": value})
+    assert torch.equal(x, kept[0]) and torch.equal(value, kept[1]) and torch.equal(run["first"], kept[1])
+    assert torch.equal(run.output, net.module.out(value + 1))
+    nested = {"deep": [x, (x,)]}
+    ip.Network(seeded(lambda: Nested())).run(nested)
+    assert torch.equal(x, kept[0])
+
+
+class Nested(nn.Module):
+    def forward(self, inputs):
+        inputs["deep"][1][0].zero_()
+        return inputs["deep"][0]
+
+
+class ViewsAfterConvolution(nn.Module):
+    """`view` fails on a tensor whose memory is laid out otherwise than the convolution left it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(1, 3, 3), nn.Linear(48, 1)
+
+    def forward(self, x):
+        return self.out(self.conv(x).view(len(x), -1)).squeeze(-1)
+
+
+@pytest.mark.parametrize("site", ["conv", "conv[1]", "conv[(0, 2)]", "out:input[5]"])
+def test_a_write_keeps_the_memory_layout_that_the_network_relies_on(site):
+    net, x = ip.Network(seeded(ViewsAfterConvolution)), numbers(2, 1, 6, 6)
+    run = net.run(x, read=[site, "conv"])
+    assert torch.equal(net.run(x, write={site: run[site]}).output, run.output)
+    assert torch.equal(run["conv"], net.module.conv(x))  # read as the module gave it, channels where they were
+
+
+def test_a_one_dimensional_convolution_has_positions_behind_its_channels():
+    net, x = (
+        ip.Network(seeded(lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(12, 1)))),
+        numbers(4, 2, 5),
+    )
+    whole = net.module[0](x)
+    run = net.run(x, read=["0", "0[1]", "0[2, 1]", "0[-1, :]", "0[(0, 2), (1, 2)]"])
+    assert torch.equal(run["0"], whole) and torch.equal(run["0[1]"], whole[:, 1])
+    assert torch.equal(run["0[2, 1]"], whole[:, 1, 2]) and torch.equal(run["0[-1, :]"], whole[:, :, -1])
+    assert torch.equal(run["0[(0, 2), (1, 2)]"], whole[:, 1:][:, :, [0, 2]])
+    changed = net.run(x, read=["0"], write={"0[2, 1]": 9.0})["0"]
+    assert (changed[:, 1, 2] == 9).all() and int((changed != whole).sum()) == 4
+
+
+def test_which_axis_of_an_image_counts_units_must_be_said():
+    net, x = (
+        ip.Network(nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1))),
+        torch.ones(2, 1, 3, 3),
+    )
+    with pytest.raises(errors.AmbiguousSite, match=re.escape("1[0] holds (2, 3, 2, 2): which axis counts its units?")):
+        net.run(x, read=["1[0]"])
+    run = net.run(x, read=["1", "1[0 | axis -3]", "1[0 | axis -1]"])
+    assert torch.equal(run["1[0 | axis -3]"], run["1"][:, 0]) and torch.equal(run["1[0 | axis -1]"], run["1"][..., 0])
+
+
+def test_fractions_never_vanish_in_whole_numbers():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ids = nn.Identity()
+
+        def forward(self, x):
+            return self.ids(x) * 2
+
+    net, x = ip.Network(Counts()), torch.tensor([[1, 2], [3, 4]])
+    assert net.run(x, write={"ids[0]": 7}).output.tolist() == [[14, 4], [14, 8]]
+    assert net.run(x, write={"ids[0]": lambda old: old * 1.5 + 0.5}).output.tolist() == [[4, 4], [10, 8]]
+    for fraction in (0.5, ip.Scale(0.5), ip.Add(0.1)):
+        with pytest.raises(errors.BadIntervention, match=re.escape("ids[0] holds whole numbers (torch.int64)")):
+            net.run(x, write={"ids[0]": fraction})
+
+
+class Returns(nn.Module):
+    """torch's own return types, and names with dots in them."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.inner = form, nn.Identity()
+        self.inner.forward = self.part
+
+    def part(self, x):
+        return x.max(-1) if self.form == "torch" else {"a.b": x, "a": {"b": x + 1}, 3: x + 2}
+
+    def forward(self, x):
+        found = self.inner(x)
+        return found.values if self.form == "torch" else found["a.b"] + 10 * found["a"]["b"] + 100 * found[3]
+
+
+def test_structures_of_every_kind_are_rebuilt_in_their_own_type():
+    x = torch.tensor([[1.0, 5.0], [7.0, 2.0]])
+    assert ip.Network(Returns("torch")).run(x, write={"inner:output.0": 3.0}).output.tolist() == [3, 3]
+    net = ip.Network(Returns("dots"))
+    assert net.run(x, write={"inner:output.3": 0.0}).output.tolist() == (x + 10 * (x + 1)).tolist()
+    with pytest.raises(errors.AmbiguousSite, match=re.escape("inner:output passes several tensors: 'a.b' (2, 2)")):
+        net.run(x, read=["inner"])
+
+
+# -- names, calls and two of one thing -----------------------------------------------------------------
+
+
+def test_a_name_may_not_hide_a_module():
+    with pytest.raises(errors.WrongInput, match="'l2' names two things"):
+        ip.Network(adder.Adder(), names={"l2": "l1[1]"})
+    with pytest.raises(errors.WrongInput, match="'l1' names two things"):
+        ip.Network(adder.Adder(), inputs=("l1", "B", "C"))
+
+
+def test_calls_inside_calls_are_numbered_as_they_begin():
+    class Recursive(nn.Module):
+        def forward(self, x, depth=2):
+            return x + 1 if depth == 0 else self(x, depth - 1) * 10
+
+    net = ip.Network(nn.Sequential(Recursive()))
+    x = torch.ones(1, 1)
+    run = net.run(x, read=["0#0", "0#1", "0#2", "0#1:input.0"])
+    assert [run[f"0#{call}"].item() for call in range(3)] == [200, 20, 2] and run["0#1:input.0"].item() == 1
+    assert net.run(x, write={"0#1": 7.0}).output.item() == 70
+
+
+def test_two_names_of_one_module_overlap_as_one():
+    module = nn.Sequential(nn.Linear(2, 2))
+    module.alias = module[0]
+    module.forward = lambda x: module[0](x)
+    net = ip.Network(module)
+    assert net.place("alias[1]") == net.place("0[1]")
+    with pytest.raises(errors.OverlappingWrites, match="overwrite the same units"):
+        net.run(torch.zeros(1, 2), write={"alias[1]": 1.0, "0": 2.0})
+
+
+def test_one_place_takes_one_source(net):
+    with pytest.raises(errors.OverlappingWrites, match="h12 is given two sources"):
+        ip.interchange(net, [1, 2, 3], {"h12": [4, 2, 3], "l1[1]": [5, 2, 3]})
+
+
+def test_positions_that_meet_at_one_token_are_refused():
+    net = ip.Network(seeded(lambda: nn.Sequential(nn.Linear(3, 3))))
+    x = numbers(2, 4, 3)
+    with pytest.raises(errors.WrongShape, match="names one of 4 positions twice, from both ends"):
+        net.run(x, read=[net.site("0", position=(3, -1))])
+    assert net.run(x, read=[net.site("0", position=(2, -1))]).values

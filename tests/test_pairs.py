@@ -170,3 +170,32 @@ def test_a_single_pair_prints_what_it_is(model):
 def test_mistakes_are_named(model, build, kind, text):
     with pytest.raises(kind, match=re.escape(text)):
         build(model)
+
+
+def test_pairs_are_picked_by_number_slice_list_or_mask_and_counted_off():
+    pairs = ip.Pairs([[1], [2], [3]], [[4], [5], [6]])
+    for rows, expected in (
+        (1, [[2]]),
+        (-1, [[3]]),
+        (slice(1, None), [[2], [3]]),
+        ([2, 0], [[3], [1]]),
+        ([True, False, True], [[1], [3]]),
+        (np.array([False, True, False]), [[2]]),
+        (torch.tensor([0, 1]), [[1], [2]]),
+        ([], []),
+    ):
+        assert pairs[rows].base == expected
+    assert [one.source for one in pairs] == [[[4]], [[5]], [[6]]]
+    for rows, text in (
+        (3, "range object index"),
+        ([True, False], "does not fit 3 pairs"),
+        ([0.5], "or a mask, not by"),
+    ):
+        with pytest.raises(IndexError, match=text):
+            pairs[rows]
+
+
+def test_what_is_no_list_of_examples_is_refused():
+    for base in (3, None, "text", torch.tensor(1.0), {"x": [1, 2], "y": [1]}):
+        with pytest.raises((errors.WrongInput, errors.WrongPairs)):
+            ip.Pairs(base, base)

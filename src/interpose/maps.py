@@ -16,7 +16,7 @@ from .statistics import ALPHA, LEVEL, P0, Floats, number, pairs_to_exclude
 from .tables import Table
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scan(Effects):
     """Effects of many places, as a map: which of them mediate?"""
 

@@ -219,6 +219,7 @@ class Site:
 _SPELLING = re.compile(
     r"^(?P<path>[^#:\[\]]*)(?:\#(?P<occurrence>\d+))?(?::(?P<end>input|output)(?:\.(?P<leaf>[^\[\]]+))?)?(?:\[(?P<lens>.*)\])?$"
 )
+_LENS = re.compile(r"^(?P<lens>.*?)\s*\|?\s*(?:axis (?P<axis>-\d+))?$")
 
 
 def parse(spelling: str) -> Site:
@@ -228,14 +229,9 @@ def parse(spelling: str) -> Site:
     of what enters l2. Raises UnknownPlace if the text is no such spelling.
     """
     match = _SPELLING.match(spelling.strip())
-    lens, _, axis = (match["lens"] or ":").replace("[", "(").replace("]", ")").partition("|") if match else ("", "", "")
-    parts = [part.strip() for part in re.split(r",(?![^(]*\))", lens.strip() or ":")]
-    if axis.strip():
-        axis_match = re.fullmatch(r"axis (-\d+)", axis.strip())
-        axis_value = int(axis_match[1]) if axis_match else None
-    else:
-        axis_match, axis_value = True, None
-    if not match or not axis_match or len(parts) > 2:
+    inside = _LENS.match((match["lens"] or "").replace("[", "(").replace("]", ")").strip()) if match else None
+    parts = [part.strip() for part in re.split(r",(?![^(]*\))", inside["lens"] or ":" if inside else "")]
+    if not match or not inside or len(parts) > 2:
         raise UnknownPlace(
             f"{spelling!r} is no site. A site reads 'module.path[units]' or 'module.path[position, units]', "
             "with ':input' or '#2' (the third call) after the path where they are needed."
@@ -248,7 +244,7 @@ def parse(spelling: str) -> Site:
         end="input" if match["end"] == "input" else "output",
         leaf=match["leaf"],
         occurrence=int(match["occurrence"]) if match["occurrence"] else None,
-        unit_axis=axis_value,
+        unit_axis=int(inside["axis"]) if inside["axis"] else None,
     )
 
 
