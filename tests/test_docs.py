@@ -26,6 +26,10 @@ def test_the_tutorial_shows_what_its_code_gives():
     assert execute.execute(ROOT / "docs" / "tutorials" / "adder.md") == 29
 
 
+def test_the_page_of_effects_shows_what_its_code_gives():
+    assert execute.execute(ROOT / "docs" / "effects.md") == 1
+
+
 @pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
 @pytest.mark.xdist_group("smollm2")
 def test_the_readme_shows_what_its_code_gives():

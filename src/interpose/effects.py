@@ -36,6 +36,7 @@ def interchange(model: Model[Any], base: Any, sources: Mapping[Any, Any]) -> Run
 
     sources: place -> the source input, or place -> (source input, another place to take the value from).
     Each source is run once. Raises what `run` raises; the ledger of the returned run says what was written.
+    Source: Geiger et al. 2021.
     """
     wanted: dict[Any, tuple[Any, Any]] = {}
     for spelling, source in sources.items():
@@ -73,6 +74,7 @@ def effects(
 
     Before the first pair is measured, the model is run twice and in other batches: NotRepeatable if that changes it.
     Raises WrongPairs for no pairs or lacking parts, UnknownPlace, and what `run` and the metric raise.
+    Source: natural effects, Robins & Greenland 1992 and Pearl 2001; of neurons, Vig et al. 2020.
     """
     groups = [_group(model, place) for place in listed(places)]
     if batch_size < 1:
