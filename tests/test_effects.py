@@ -405,7 +405,7 @@ def test_errors_are_shared_among_all_the_places_of_a_table():
     hits = np.zeros((40, 1))
     hits[:7] = 1
     alone = made(hits, 0 * hits, np.ones(40))
-    many = made(np.repeat(hits, 100, 1), np.zeros((40, 100)), np.ones(40), names=tuple("p" * 100))
+    many = made(np.repeat(hits, 100, 1), np.zeros((40, 100)), np.ones(40), names=tuple(map(str, range(100))))
     assert alone.verdicts() == ("mediates",) and set(many.verdicts()) == {"undetermined"}
 
 

@@ -204,13 +204,8 @@ class Effects:
 
     def table(self) -> Table:
         """TE, NIE, TIE, NDE, TDE and INT at each place, each with its interval."""
-        rows: list[tuple[str, ...]] = []
-        for name, formula in FORMULAS.items():
-            estimates, values = self.mean(name), self.values(name)
-            sizes = np.abs(values[:, None] if values.ndim == 1 else values).mean(0) if len(self.pairs) else [np.nan]
-            for j, label in enumerate(self.labels if name != "te" else ("all",)):
-                rows.append((label, name.upper(), formula, estimates.shown(j), estimates.text(j), number(sizes[j])))
-        rows = [row for label in ("all", *self.labels) for row in rows if row[0] == label]
+        (total,), *others = [self._rows(name, formula) for name, formula in FORMULAS.items()]
+        rows = (total, *(row for of_place in zip(*others, strict=True) for row in of_place))
         transfer, restores, extent = self.recovery("nie"), self.recovery("tie"), self.extent()
         lines = [
             f"{label}: recovery {_worth(transfer, j)} of the effect; putting it back undoes {_worth(restores, j)}. "
@@ -218,7 +213,7 @@ class Effects:
             for j, label in enumerate(self.labels)
         ]
         columns = ("place", "effect", "formula", "mean", f"{100 * LEVEL:.0f} % interval", "mean size")
-        return Table(self._title("Effects on"), columns, tuple(rows), (*lines, *self.notes()))
+        return Table(self._title("Effects on"), columns, rows, (*lines, *self.notes()))
 
     def notes(self) -> tuple[str, ...]:
         """What a reader should know beside the numbers."""
@@ -260,6 +255,16 @@ class Effects:
         return self.table()._repr_html_()
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _rows(self, name: str, formula: str) -> list[tuple[str, ...]]:
+        """The rows of one quantity in the table: one a place, or one for all."""
+        estimates, values = self.mean(name), self.values(name)
+        sizes = np.abs(values.reshape(len(self.pairs), -1)).mean(0)
+        labels = ("all",) if values.ndim == 1 else self.labels
+        return [
+            (label, name.upper(), formula, estimates.shown(j), estimates.text(j), number(sizes[j]))
+            for j, label in enumerate(labels)
+        ]
 
     def _moved(self, delta: float | None) -> Any:
         """[pair, place]: whether the effect in either direction is larger than delta."""

@@ -18,23 +18,12 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        widths = [max(len(row[i]) for row in (self.columns, *self.rows)) for i in range(len(self.columns))]
-        lines = [self._line(row, widths) for row in (self.columns, *self.rows)]
+        columns = [_aligned(column) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
         rule = "-" * max(map(len, lines))
         return "\n".join([self.title, "", lines[0], rule, *lines[1:], *([""] if self.notes else []), *self.notes])
 
     __repr__ = __str__
-
-    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
-        cells = [
-            cell.rjust(width) if self._numeric(i) else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    def _numeric(self, column: int) -> bool:
-        cells = [row[column] for row in self.rows if row[column] not in ("", "-")]
-        return bool(cells) and all(_is_number(cell) for cell in cells)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
@@ -47,6 +36,14 @@ class Table:
         import pandas
 
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
+
+
+def _aligned(column: Sequence[str]) -> list[str]:
+    """The cells of a column, head first, as wide as the widest: numbers to the right, words to the left."""
+    width = max(map(len, column))
+    cells = [cell for cell in column[1:] if cell not in ("", "-")]
+    numeric = bool(cells) and all(_is_number(cell) for cell in cells)
+    return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
 
 
 def _is_number(cell: str) -> bool:
