@@ -132,7 +132,7 @@ def _draw(ax: Any, graph: Graph, at: Mapping[str, tuple[float, float]], k: int) 
         halo = {"boxstyle": "square,pad=0.3", "facecolor": "white", "edgecolor": "none"}
         ax.text(
             x,
-            y + RADIUS + 0.16,
+            y + RADIUS + 0.125,
             plain(node.name),
             ha="center",
             va="center",
