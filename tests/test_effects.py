@@ -410,7 +410,7 @@ def test_errors_are_shared_among_all_the_places_of_a_table():
 
 
 def test_pairs_without_a_total_effect_leave_the_recovery_and_stay_in_the_hits():
-    te = np.array([1.0] * 10 + [0.0] * 10)
+    te = np.array([1.0] * 10 + [1e-4] * 10)
     nie = np.array([0.5] * 10 + [7.0] * 10)[:, None]
     found = made(nie, nie, te)
     assert found.recovery().estimate[0] == pytest.approx(0.5)
