@@ -17,7 +17,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind():
-    """Whatever a test does, torch's global modes are as before: gradients, precision, attention path."""
+    """Whatever a test does, torch's global modes are as before; and every test starts from the same random state."""
+    torch.manual_seed(0)
     before = _global_state()
     yield
     assert _global_state() == before

@@ -345,3 +345,11 @@ def test_variables_need_not_be_called_by_strings():
     assert model.run({0: 2}).output == 3 and ip.interchange(model, {0: 1}, {("a", 1): {0: 2}}).output == 3
     with pytest.raises(errors.UnknownPlace, match=re.escape("There is no input 1. There are 0.")):
         model.run({1: 2})
+
+
+@pytest.mark.parametrize("column", [np.arange(9000), torch.arange(9000), torch.arange(9000.0)])
+def test_where_python_raises_a_column_does_too(column):
+    """Arrays give infinity where single numbers divide by zero; the row that does is none of those that are checked."""
+    model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(lambda A: 1 / (A - 4321)))
+    with pytest.raises(ZeroDivisionError):
+        model.run({"A": column})

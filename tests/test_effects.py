@@ -323,6 +323,8 @@ def test_a_tolerance_below_the_noise_is_refused():
         def __init__(self):
             super().__init__()
             self.linear = nn.Linear(2, 1)
+            nn.init.ones_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
 
         def forward(self, x):
             return self.linear(x)[:, 0] + 0.01 * len(x)
