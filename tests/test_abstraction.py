@@ -154,3 +154,12 @@ def test_the_floor_is_the_score_without_interchange_and_the_ceiling_that_of_the_
     )
     accuracy = ip.interchange_accuracy(net, ip.Alignment(off, {"A": "h12"}), n=400)
     assert [accuracy.ceiling, accuracy.accuracy] == pytest.approx([0.9, 0.9], abs=0.05) and accuracy.floor < 0.2
+
+
+def test_a_network_without_names_for_its_inputs_fails_with_a_note_on_why():
+    net = ip.Network(adder.Adder())
+    with pytest.raises(Exception, match=r".") as failed:
+        ip.interchange_accuracy(net, ip.Alignment(adder.hypothesis(), {"A": "l1[1]"}))
+    assert failed.value.__notes__ == [
+        "The hypothesis has inputs with names; does the network? Network(module, inputs=('A', 'B', 'C'))"
+    ]

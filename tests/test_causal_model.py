@@ -353,3 +353,10 @@ def test_where_python_raises_a_column_does_too(column):
     model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(lambda A: 1 / (A - 4321)))
     with pytest.raises(ZeroDivisionError):
         model.run({"A": column})
+
+
+def test_a_few_middling_rows_that_run_over_are_seen():
+    """Four rows of 9,000 are too long for 64 bits; none of them is among the rows that are checked singly."""
+    model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(lambda A: (A % 4990) ** 5 * 3))
+    output = model.run({"A": np.arange(9000)}).output
+    assert [output[i] for i in range(4985, 4990)] == [i**5 * 3 for i in range(4985, 4990)]

@@ -16,6 +16,8 @@ from interpose.plots.graph import layered
 from interpose.plots.heatmap import Panel, colours, heatmap
 from interpose.tasks import adder
 
+from known import OR
+
 BASE, SOURCE = [1, 2, 3], [4, 2, 3]
 
 
@@ -293,3 +295,29 @@ def test_the_arrow_of_an_interchange_points_from_the_source_into_the_base(net, m
         ((2, "h13"), (0, "h13"), True),
         ((1, "A"), (0, "A"), True),
     ]
+
+
+def test_what_was_measured_and_has_no_value_is_dotted_and_not_called_unmeasured(net):
+    pairs = ip.Pairs([[1, 2, 3]] * 3, [[4, 2, 3]] * 3, targets=[6.0] * 3)  # the base run gives the target untouched
+    picture = ip.scan(net, pairs, net.neurons("l1", "l2"), ip.matches).heatmap()
+    assert {cell.get_hatch() for cell in picture.figure.axes[0].patches if cell.get_gid()} == {"...."}
+    svg = picture.svg()
+    assert "dotted: undefined" in svg and "no such cell" not in svg
+
+
+def test_a_map_shows_either_direction():
+    """An input of an OR is seen when it is put back, and not when it is taken away."""
+    pairs = ip.Pairs([{"P": 1, "Q": 1}] * 30, [{"P": 0, "Q": 0}] * 30, independent=True)
+    found = ip.scan(OR, pairs, ["p", "q", "Y"], ip.value)
+    assert "p: recovery 0.00" in str(hovers(found.heatmap())) and "p: recovery of TIE 1.00" in str(
+        hovers(found.heatmap(effect="tie"))
+    )
+    with pytest.raises(errors.UnknownPlace, match="A map shows 'nie' or 'tie', not 'te'"):
+        found.heatmap(effect="te")
+
+
+def test_a_circuit_needs_to_know_what_mediates_what(net, scans):
+    with pytest.raises(errors.WrongInput, match="A circuit is drawn from a dict of what mediates what"):
+        ip.draw_circuit(net, scans["A"])
+    with pytest.raises(errors.WrongInput, match=re.escape("mediators['A'] is one place, 'h12'")):
+        ip.draw_circuit(net, {"A": "h12"})

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -463,3 +464,74 @@ def test_a_metric_is_a_function(net, data):
     for wrong in ("matches", ip.Matches):
         with pytest.raises(errors.WrongMetric, match=r"is no metric. A metric is a function"):
             ip.effects(net, data["A"], ["h12"], wrong)
+
+
+def test_pairs_that_show_nothing_are_no_evidence_of_no_mediation(net):
+    """Base equal to source: nothing can move, which says nothing about the places."""
+    rows = [[a, 2, 3] for a in range(10)] * 20
+    same = ip.effects(net, ip.Pairs(rows, rows, independent=True), ["h12", "h13"], ip.value)
+    assert same.verdicts() == ("undetermined",) * 2
+    assert same.verdicts(delta=0.1) == ("does not mediate",) * 2
+    assert any("The usual pair has no total effect: give delta" in note for note in same.notes())
+    few = made(np.eye(200)[:, :1], np.zeros((200, 1)), np.eye(200)[0])
+    assert few.verdicts() == ("undetermined",)
+    many = made(np.ones((200, 1)), np.ones((200, 1)), np.zeros(200))
+    assert many.verdicts() == ("mediates",)
+
+
+def test_the_unit_of_a_verdict_is_the_base():
+    """Twenty bases, each with one pair in a hundred that is moved: every base is a hit."""
+    nie = np.zeros((2000, 1))
+    nie[::100] = 1
+    bases = [i // 100 for i in range(2000)]
+    found = made(nie, nie, np.ones(2000), independent=False)
+    clustered = replace(found, pairs=ip.Pairs(bases, list(range(2000))))
+    assert found.verdicts() == ("does not mediate",) and clustered.verdicts() == ("mediates",)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_what_counts_as_no_difference_follows_the_scale_of_the_metric(scale):
+    net = ip.Network(seeded(lambda: mlp(3, 4, 1)))
+    pairs = ip.Pairs(numbers(40, 3), numbers(40, 3, seed=1), independent=True)
+    sizes = []
+    for factor in (1.0, scale):
+        found = ip.scan(
+            net, pairs, net.neurons(), lambda output, those, factor=factor: factor * ip.value(output, those)
+        )
+        assert found.tol == pytest.approx(1e-3 * np.median(np.abs(found.te)), rel=0.2)
+        sizes.append((found.verdicts(), found.transfer().method, found.extent().tolist()))
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "text"),
+    [
+        (
+            lambda n, d: ip.scan(n.module, d["A"], ["h12"], ip.value),
+            errors.WrongInput,
+            "Adder is no model. Give a Network",
+        ),
+        (lambda n, d: ip.effects(d["A"], n, ["h12"], ip.value), errors.WrongInput, "Pairs is no model."),
+        (lambda n, d: ip.scan(n, d, ["h12"], ip.value), errors.WrongPairs, "dict is no Pairs."),
+        (lambda n, d: ip.scan(n, d["A"], ["h12"], lambda output: output), errors.WrongMetric, "too many positional"),
+        (lambda n, d: n.run([1, 2, 3], read="h12"), errors.WrongInput, "read is one place, 'h12'. Give a list of them"),
+        (
+            lambda n, d: adder.hypothesis().run({"A": 1, "B": 2, "C": 3}, read="A"),
+            errors.WrongInput,
+            "read is one place",
+        ),
+        (lambda n, d: n.run([1, 2, 3], write={"h12": "x"}), errors.BadIntervention, "'x' is no value for a tensor."),
+        (lambda n, d: n.run([1, 2, 3], read=["L1[0]"]), errors.UnknownPlace, "Did you mean 'l1'?"),
+    ],
+)
+def test_what_is_put_in_the_wrong_place_is_named(net, data, act, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        act(net, data)
+
+
+def test_a_metric_may_ask_for_any_part_of_the_pairs(net, data):
+    for part in ("tokens", "labels"):
+        metric = lambda output, pairs: ip.value(output, pairs)
+        metric.needs = (part,)
+        with pytest.raises(errors.WrongPairs, match=f"needs {part}, and these pairs carry none"):
+            ip.effects(net, data["A"], ["h12"], metric)

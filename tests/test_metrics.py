@@ -116,3 +116,9 @@ def test_several_outputs_need_a_metric_that_picks_one():
         ip.matches(output, three)
     picked = lambda output, pairs: ip.matches(output["up"], pairs)
     assert score(picked, output, ip.Pairs(three.base, three.source, targets=[1.0, 2.0, 0.0])).tolist() == [1, 1, 0]
+
+
+def test_an_answer_beyond_the_vocabulary_is_refused():
+    pairs = ip.Pairs.from_tokens(base=[[0]], source=[[1]], answers=[[0, 9]])
+    with pytest.raises(errors.WrongShape, match="Answer 9 is no token of a vocabulary of 5"):
+        ip.logit_difference(torch.zeros(1, 5), pairs)

@@ -260,6 +260,13 @@ def test_neurons_are_those_of_every_layer_but_the_last(net):
     assert [str(site) for site in net.neurons()] == ["h11", "h12", "h13", "h21", "h22", "h23"]
 
 
+def test_embeddings_and_normalisations_are_no_neurons():
+    module = nn.Sequential(nn.Embedding(5, 3), nn.LayerNorm(3), nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1))
+    net = ip.Network(module, example=torch.tensor([0, 1]))
+    assert [str(site) for site in net.neurons()] == ["2[0]", "2[1]"]
+    assert net.layers() == ("0", "1", "2", "3", "4") and len(net.neurons("1")) == 3
+
+
 def test_what_can_be_read_is_listed(net):
     assert [str(site) for site in net.sites()] == ["A", "B", "C", "l1", "l2", "l3"]
     assert repr(net).splitlines() == [

@@ -199,3 +199,26 @@ def test_what_is_no_list_of_examples_is_refused():
     for base in (3, None, "text", torch.tensor(1.0), {"x": [1, 2], "y": [1]}):
         with pytest.raises((errors.WrongInput, errors.WrongPairs)):
             ip.Pairs(base, base)
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"),
+    [
+        (torch.zeros(3, 2), "[0.0, 0.0]"),
+        (torch.zeros(3, 40), "tensor (40,)"),
+        (np.zeros((3, 40)), "tensor (40,)"),
+        (torch.zeros(3), "0.0"),
+        ([torch.zeros(2)] * 3, "[0.0, 0.0]"),
+        ({"x": torch.zeros(3, 5)}, "{x: (5,)}"),
+        ((torch.zeros(3, 5), torch.ones(3)), "(tensor("),
+        (["a", "b", "c"], "a -> a"),
+    ],
+)
+def test_pairs_of_every_form_print_themselves(base, shown):
+    assert repr(ip.Pairs(base, base)).startswith("<3 pairs: ") and shown in repr(ip.Pairs(base, base))
+
+
+@pytest.mark.parametrize("answers", [[[0.5, 1.0]], [[-1, 2]]])
+def test_answers_are_token_ids(answers):
+    with pytest.raises(errors.WrongAnswers, match="Answers are token ids, whole numbers from 0"):
+        ip.Pairs.from_tokens(base=[[1, 2]], source=[[1, 3]], answers=answers)

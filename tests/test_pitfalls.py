@@ -179,7 +179,7 @@ def test_axes_come_from_coordinates_and_negative_units_are_refused(net):
     pairs = adder.pairs()["A"]
     plain, mixed = ip.scan(net, pairs, sites, ip.value), ip.scan(net, pairs, sites[::-1], ip.value)
     assert plain.data.identical(mixed.data)
-    with pytest.raises(errors.WrongShape, match="Units count from 0: spell out the last ones"):
+    with pytest.raises(errors.WrongShape, match="Units count from 0; the last of n is n - 1"):
         net.site("l1", units=-1)
 
 

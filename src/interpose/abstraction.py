@@ -115,7 +115,7 @@ def interchange_accuracy(
     targets = [_counterfactual(hypothesis, base, way) for way in ways]
     _check_tolerance([plain, *targets], tol)
     with torch.no_grad():
-        untouched = repeatable(network, base)[0].output
+        untouched = _first_run(network, hypothesis, base)
         whole = network.run(drawn[-1]).output
         rows = tuple(
             _interchanges(network, places, base, way, target, plain, tol)
@@ -128,6 +128,17 @@ def interchange_accuracy(
         accuracy=float(_hits(untouched, plain, base, tol).mean()),
         tol=tol,
     )
+
+
+def _first_run(network: Model[Any], hypothesis: Any, base: Any) -> Any:
+    """The network's output on the base inputs; where it cannot take them, its error with a note on why."""
+    try:
+        return repeatable(network, base)[0].output
+    except Exception as error:
+        if not getattr(network, "inputs", True):
+            names = ", ".join(map(repr, hypothesis.inputs))
+            error.add_note(f"The hypothesis has inputs with names; does the network? Network(module, inputs=({names}))")
+        raise
 
 
 def _sets(variables: list[str]) -> list[tuple[str, ...]]:

@@ -31,7 +31,7 @@ from .errors import (
 )
 from .inputs import check_names
 from .interventions import Set, as_intervention, intervene
-from .model import NOTHING, Model, Run, Written
+from .model import NOTHING, Model, Run, Written, several
 
 
 class Variable:
@@ -130,7 +130,7 @@ class CausalModel(Model[str]):
         All values are in the run, whatever was asked to be read.
         Raises MissingInput, UnknownPlace, OutsideDomain, or WrongShape for columns of unequal length.
         """
-        for spelling in read:
+        for spelling in several(read, "read"):
             self.place(spelling)
         writes = {self.place(spelling): as_intervention(new) for spelling, new in write.items()}
         given, size = self._settle(inputs)

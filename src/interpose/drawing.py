@@ -15,9 +15,9 @@ import torch
 from .causal_model import CausalModel
 from .checks import model_name
 from .effects import donor_of, interchange
-from .errors import UnknownPlace, WrongShape, suggest
+from .errors import UnknownPlace, WrongInput, WrongShape, suggest
 from .inputs import key
-from .model import NOTHING
+from .model import NOTHING, several
 from .network import Network
 from .plots.graph import Graph, Link, Node, draw_graphs, layered
 from .plots.picture import Picture
@@ -86,11 +86,13 @@ def draw_circuit(network: CausalModel | Network, mediators: Mapping[str, Iterabl
     where both of its ends carry the same variable; the output carries all of them.
     """
     graph = _graph(network)
+    if not isinstance(mediators, Mapping):
+        raise WrongInput("A circuit is drawn from a dict of what mediates what: {'A': scan.mediators(), ...}.")
     if unknown := [variable for variable in mediators if variable not in graph.inputs]:
         raise UnknownPlace(f"The graph has no input {unknown[0]!r}. {suggest(unknown[0], graph.inputs)}")
     carry = {name: {name} if name in mediators else set() for name in graph.variables}
     for variable, places in mediators.items():
-        for place in places:
+        for place in several(places, f"mediators[{variable!r}]"):
             for name in _units(network, place):
                 carry[name].add(variable)
     for name in graph.outputs:

@@ -15,20 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import change_of, check_cuts, model_name, noise_floor, two_unlike
 from .errors import OverlappingWrites, WrongInput, WrongPairs
 from .grid import Group
 from .interventions import Set
 from .metrics import Metric, Scored, is_binary, name_of, require, score
-from .model import Model, Run, meet
+from .model import Model, Run, is_site, meet, several
 from .pairs import Pairs
 from .results import Effects
 from .statistics import Floats
 
 BATCH = 64
-TOL = 1e-3
+SMALL = 1e-3
+"""Differences below this share of the usual total effect count as none, unless told otherwise."""
 
 
 def interchange(model: Model[Any], base: Any, sources: Mapping[Any, Any]) -> Run[Any]:
@@ -62,20 +63,22 @@ def effects(
     places: Iterable[Any],
     metric: Metric,
     *,
-    tol: float = TOL,
+    tol: float | None = None,
     batch_size: int = BATCH,
     progress: bool | None = None,
 ) -> Effects:
     """Total, natural direct and indirect effects of each place: four runs a pair, all of them kept.
 
     places: places or their spellings; a list or tuple of places is written together.
-    metric: (output, pairs) -> [pair]. tol: what counts as no difference; raised to 10 x the noise floor.
+    metric: (output, pairs) -> [pair]. tol: what counts as no difference, in the metric's units; by default a thousandth
+    of the median |TE|, where that is not zero, and never less than 10 x the noise floor.
     progress: a bar on stderr; None shows it in terminals and notebooks, after a second.
 
     Before the first pair is measured, the model is run twice and in other batches: NotRepeatable if that changes it.
     Raises WrongPairs for no pairs or lacking parts, UnknownPlace, and what `run` and the metric raise.
     Source: natural effects, Robins & Greenland 1992 and Pearl 2001; of neurons, Vig et al. 2020.
     """
+    check_question(model, pairs, metric)
     groups = [_group(model, place) for place in listed(places)]
     if batch_size < 1:
         raise WrongInput(f"batch_size={batch_size}: at least one pair must be run at a time.")
@@ -83,12 +86,11 @@ def effects(
         raise WrongInput("There are no places to measure. Give some, as in net.neurons('l1').")
     if not len(pairs):
         raise WrongPairs("There are no pairs to measure: an effect of no pairs is not defined.")
-    require(metric, pairs)
     flat = list(dict.fromkeys(place for group in groups for place in group))
     blocks: list[dict[str, Floats]] = []
     with torch.no_grad():
         noise = noise_floor(model, two_unlike(pairs) if batch_size > 1 else pairs[:1], groups, metric)
-        check_cuts(model, pairs[:batch_size], groups, metric, max(tol, 10 * noise))
+        check_cuts(model, pairs[:batch_size], groups, metric, max(tol or 0.0, 10 * noise))
         with _bar(2 * len(groups) * -(-len(pairs) // batch_size), progress) as tick:
             for batch in pairs.batches(batch_size):
                 blocks.append(_four_runs(model, batch, groups, flat, metric, tick))
@@ -96,6 +98,9 @@ def effects(
     def column(name: str) -> Floats:
         return np.concatenate([block[name] for block in blocks])
 
+    if tol is None:
+        sizes = np.abs(column("yss") - column("ybb"))
+        tol = SMALL * float(np.median(sizes) or sizes.max() or 1.0)
     return Effects(
         model=model_name(model),
         metric=name_of(metric),
@@ -147,6 +152,16 @@ def _four_runs(
 # -- small things ----------------------------------------------------------------------------------
 
 
+def check_question(model: Any, pairs: Any, metric: Any) -> None:
+    """Raise WrongInput, WrongPairs or WrongMetric for what is no model, no pairs or no metric for them."""
+    if not hasattr(model, "place"):
+        wrap = f": Network({type(model).__name__}(...))" if isinstance(model, nn.Module) else ""
+        raise WrongInput(f"{type(model).__name__} is no model. Give a Network or a CausalModel first{wrap}.")
+    if not isinstance(pairs, Pairs):
+        raise WrongPairs(f"{type(pairs).__name__} is no Pairs. Make some: Pairs(base, source), or Pairs.varying(...).")
+    require(metric, pairs)
+
+
 def listed(places: Iterable[Any]) -> list[Any]:
     """Places as a list. Raises WrongInput for a single one, or for a dict, whose values would be ignored."""
     if isinstance(places, Mapping):
@@ -154,19 +169,13 @@ def listed(places: Iterable[Any]) -> list[Any]:
             "Effects interchange values between base and source, so places come without values. To write values of "
             "your own, call model.run(inputs, write={...})."
         )
-    if isinstance(places, str) or _is_place(places):
-        raise WrongInput(f"places is one place, {places!r}. Give a list of them: [{places!r}].")
-    return list(places)
+    return several(places)
 
 
 def donor_of(source: Any, place: Any) -> tuple[Any, Any]:
     """The source input, and the place to take a value from: the same one, or the one named beside the source."""
-    renamed = isinstance(source, tuple) and len(source) == 2 and (isinstance(source[1], str) or _is_place(source[1]))
+    renamed = isinstance(source, tuple) and len(source) == 2 and (isinstance(source[1], str) or is_site(source[1]))
     return source if renamed else (source, place)
-
-
-def _is_place(thing: Any) -> bool:
-    return hasattr(thing, "spelling")
 
 
 def _group(model: Model[Any], place: Any) -> Group:

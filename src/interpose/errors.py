@@ -93,6 +93,8 @@ class NoEffect(UserWarning):
 def suggest(wrong: object, choices: Iterable[object], most: int = 12) -> str:
     """A closing sentence for an error: the nearest name there is, or the names there are."""
     names = [str(choice) for choice in choices]
+    if inside := [name for name in names if name.lower() == str(wrong).lower() or name.endswith(f".{wrong}")]:
+        return f"Did you mean {inside[0]!r}?"
     near = difflib.get_close_matches(str(wrong), names, n=1, cutoff=0.6)
     if near:
         return f"Did you mean {near[0]!r}?"

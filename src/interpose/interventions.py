@@ -111,9 +111,12 @@ def _operand(value: Any, old: Any, broadcast: bool) -> Any:
     """`value` ready to meet `old`: numbers as they are, everything else as a tensor of its shape."""
     if not isinstance(old, Tensor) or isinstance(value, Number):
         return value
-    if value is None:
-        raise BadIntervention("None is no value for a tensor. Give a number, or a tensor of the place's shape.")
-    tensor = torch.as_tensor(value).to(old)
+    try:
+        tensor = torch.as_tensor(value).to(old)
+    except (TypeError, ValueError, RuntimeError):
+        raise BadIntervention(
+            f"{value!r} is no value for a tensor. Give a number, or a tensor of the place's shape."
+        ) from None
     if tensor.shape != old.shape and not broadcast:
         raise WrongShape(f"cannot write a value of shape {tuple(tensor.shape)} over one of shape {tuple(old.shape)}")
     return tensor

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from .errors import WrongMetric
+from .errors import UnknownPlace, WrongMetric
 from .grid import axes_of, axis_labels, cells_of
 from .plots.heatmap import Panel, heatmap
 from .plots.picture import Picture
@@ -39,7 +39,7 @@ class Scan(Effects):
                 self.labels[j],
                 transfer.shown(j),
                 transfer.text(j),
-                restores.shown(j),
+                number(restores.estimate[j]),
                 f"{extent[0, j]:.0f}/{extent[1, j]:.0f}/{extent[2, j]:.0f}",
                 verdicts[j],
             )
@@ -48,7 +48,11 @@ class Scan(Effects):
         rest = [f"{len(order) - most} more places are in .data."] if len(order) > most else []
         hits = self.hits()
         more = pairs_to_exclude(tests=len(self.places)) - len(hits)
-        if more > 0 and any(v == "undetermined" and not hit for v, hit in zip(verdicts, hits.max(0), strict=True)):
+        if (
+            self._has_size
+            and more > 0
+            and any(v == "undetermined" and not hit for v, hit in zip(verdicts, hits.max(0), strict=True))
+        ):
             rest.append(
                 f"Undetermined: {more} more pairs without an effect would show that it moves at most "
                 f"{100 * P0:.0f} % of them."
@@ -56,14 +60,22 @@ class Scan(Effects):
         columns = ("place", self.quantity, f"{100 * LEVEL:.0f} % interval", "restores", "full/part/none", "verdict")
         return Table(self._title(f"What carries {self.subject}?"), columns, rows, (*rest, *self.notes()))
 
-    def heatmap(self, *others: Scan, top: float | None = None) -> Picture:
-        """The map as a picture, the interval of every cell under the pointer; others beside it on one scale."""
+    def heatmap(self, *others: Scan, effect: Literal["nie", "tie"] = "nie", top: float | None = None) -> Picture:
+        """The map as a picture, the interval of every cell under the pointer; others beside it on one scale.
+
+        effect: "nie" shows what each place carries into the base run, "tie" what is lost when it is put back in the
+        source run. Violet is towards the source, orange away from it, white none; top: the value of full colour.
+        Raises WrongMetric for maps of different metrics.
+        """
+        if effect not in ("nie", "tie"):
+            raise UnknownPlace(f"A map shows 'nie' or 'tie', not {effect!r}.")
         for other in others:
             if (other.metric, other.quantity) != (self.metric, self.quantity):
                 raise WrongMetric(
                     f"Maps of {self.metric} and of {other.metric} do not share one scale. Draw them apart."
                 )
-        return heatmap([scan._panel() for scan in (self, *others)], quantity=self.quantity, top=top)
+        quantity = self.quantity if effect == "nie" else "recovery of TIE"
+        return heatmap([scan._panel(effect, quantity) for scan in (self, *others)], quantity=quantity, top=top)
 
     @property
     def quantity(self) -> str:
@@ -81,7 +93,7 @@ class Scan(Effects):
     def _strength(self) -> Floats:
         return np.nan_to_num(np.maximum(np.abs(self.transfer().estimate), np.abs(self.recovery("tie").estimate)))
 
-    def _panel(self) -> Panel:
+    def _panel(self, effect: str, quantity: str) -> Panel:
         axes = axes_of(self.places)
         if len(axes) > 2:
             raise ValueError(
@@ -91,16 +103,19 @@ class Scan(Effects):
         rows, columns = ([""], *axes.values()) if len(axes) == 1 else tuple(axes.values())
         index = cells if len(axes) == 2 else (np.zeros(len(self.places), int), *cells)
         shape = (len(rows), len(columns))
-        transfer, extent, verdicts = self.transfer(), self.extent(), self.verdicts()
+        carried = self.transfer() if effect == "nie" else self.recovery("tie")
+        extent, verdicts = self.extent(), self.verdicts()
         values = np.full(shape, np.nan)
-        values[index] = transfer.estimate
+        values[index] = carried.estimate
+        undefined = np.zeros(shape, bool)
+        undefined[index] = np.isnan(carried.estimate)
         labels = np.full(shape, "", dtype=object)
         hover = np.full(shape, "not measured", dtype=object)
         crowded = shape[0] * shape[1] > 60
         for j, cell in enumerate(zip(*index, strict=True)):
-            labels[cell] = "" if crowded else f"{self.labels[j]}\n{number(transfer.estimate[j])}"
+            labels[cell] = "" if crowded else f"{self.labels[j]}\n{number(carried.estimate[j])}"
             hover[cell] = (
-                f"{self.labels[j]}: {self.quantity} {transfer.shown(j)}, {transfer.text(j)}; {verdicts[j]}; "
+                f"{self.labels[j]}: {quantity} {carried.shown(j)}, {carried.text(j)}; {verdicts[j]}; "
                 f"full {extent[0, j]:.0f}, part {extent[1, j]:.0f}, none {extent[2, j]:.0f} of "
                 f"{extent[:, j].sum():.0f} pairs"
             )
@@ -114,6 +129,7 @@ class Scan(Effects):
             column_axis=names[1],
             labels=labels.tolist(),
             hover=hover.tolist(),
+            undefined=undefined,
         )
 
 

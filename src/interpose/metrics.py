@@ -6,6 +6,7 @@ What is said of a metric beside its numbers stands on it as attributes: `needs`,
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +82,7 @@ class Matches:
         if numbers.shape != wanted.shape:
             raise WrongShape(
                 f"The output of {len(pairs)} pairs has shape {tuple(numbers.shape)}, their targets "
-                f"{tuple(wanted.shape)}."
+                f"{tuple(wanted.shape)}. Class numbers, as targets of scores [pair, class], should be integers."
             )
         far = (numbers.double() - wanted.double()).abs().reshape(len(pairs), -1)
         return _known(numbers, (far <= self.tol).all(-1))
@@ -102,10 +103,12 @@ def logit_difference(logits: Tensor, pairs: Pairs) -> Tensor:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise WrongShape(
             f"`logit_difference` needs logits [pair, vocabulary] of {len(pairs)} pairs, but the output is {shape}. "
-            "A language model gives them at the last position; for another module, pick a position first."
+            "LanguageModel(module) gives them at the last position; for another Network, pick a position first."
         )
     assert pairs.answers is not None
     answers = pairs.answers.to(logits.device)
+    if int(answers.max()) >= logits.shape[1]:
+        raise WrongShape(f"Answer {int(answers.max())} is no token of a vocabulary of {logits.shape[1]}.")
     base, source = logits.gather(1, answers).unbind(1)
     return source - base
 
@@ -131,11 +134,18 @@ def require(metric: Metric, pairs: Pairs) -> None:
             f"{metric!r} is no metric. A metric is a function (output, pairs) -> [pair], such as ip.value, ip.matches, "
             "ip.Matches(tol=0.1) or ip.logit_difference."
         )
+    try:
+        inspect.signature(metric).bind(None, pairs)
+    except TypeError as error:
+        raise WrongMetric(f"{name_of(metric)!r} is called with an output and its pairs, but: {error}.") from None
+    except ValueError:  # a callable that has no signature to read
+        pass
     for part in getattr(metric, "needs", ()):
-        if getattr(pairs, part) is None:
+        if getattr(pairs, part, None) is None:
+            maker = f", or make them with {MAKERS[part]}, which knows them" if part in MAKERS else ""
             raise WrongPairs(
-                f"The metric {name_of(metric)!r} needs {part}, and these pairs carry none. Give Pairs({part}=...), or "
-                f"make them with {MAKERS[part]}, which knows them."
+                f"The metric {name_of(metric)!r} needs {part}, and these pairs carry none. Give "
+                f"Pairs({part}=...){maker}."
             )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import UnknownPlace
+from .errors import UnknownPlace, WrongInput
 
 Place = TypeVar("Place", bound=Hashable)
 Intervention = Callable[[Any], Any]
@@ -66,6 +66,18 @@ class Written(Generic[Place]):
     def __repr__(self) -> str:
         changed = f"{self.touched} of {self.size} values changed, by at most {self.change:.3g}"
         return f"<{self.place}: fired {self.fired} x, {changed}>"
+
+
+def is_site(thing: Any) -> bool:
+    """Whether something is a place that knows its own spelling."""
+    return hasattr(thing, "spelling")
+
+
+def several(places: Iterable[Any], what: str = "places") -> list[Any]:
+    """Places as a list. Raises WrongInput for a single one, whose letters would be taken for places."""
+    if isinstance(places, str) or is_site(places):
+        raise WrongInput(f"{what} is one place, {places!r}. Give a list of them: [{places!r}].")
+    return list(places)
 
 
 def meet(place: Any, other: Any) -> bool:

@@ -30,11 +30,11 @@ from .errors import (
 from .featurizers import NEURONS
 from .inputs import call_arguments, named_numbers
 from .interventions import Set, as_intervention, intervene
-from .model import NOTHING, Model, Run, Written
+from .model import NOTHING, Model, Run, Written, several
 from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
 from .structures import choose, copied, exchange
-from .units import channel_axis, declared_width, is_layer, is_leaf, refuse_uninspectable, unsteady
+from .units import channel_axis, declared_width, is_layer, is_leaf, is_neural, refuse_uninspectable, unsteady
 
 
 class Network(Model[Site]):
@@ -148,10 +148,12 @@ class Network(Model[Site]):
     def neurons(self, *paths: str) -> tuple[Site, ...]:
         """One site a unit of what the modules at `paths` return; by default, of every layer but the last.
 
-        After a convolution a unit is a channel. Raises UnknownPlace, or WrongInput where the width is not known.
+        Layers are linear ones, convolutions and the like, before any nonlinearity that follows them; normalisations and
+        embeddings are not. After a convolution a unit is a channel.
+        Raises UnknownPlace, or WrongInput where the width is not known.
         """
         found = []
-        for path in paths or self.layers()[:-1]:
+        for path in paths or [path for path in self.layers() if is_neural(self.modules[path])][:-1]:
             whole = parse(path)
             for unit in range(self.width(whole)) if whole.units is None else np.atleast_1d(whole.units).tolist():
                 where = (("layer", replace(whole, units=None).spelling, self._rank(whole.path)), ("unit", unit, unit))
@@ -186,7 +188,7 @@ class Network(Model[Site]):
         WrongShape, AmbiguousSite or NotFired if what passes does not fit the site. The module is left as it was in any
         case.
         """
-        reads = list(dict.fromkeys(self.place(spelling) for spelling in read))
+        reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
         writes: dict[Site, Callable[[Any], Any]] = {}
         for spelling, new in write.items():
             site = self.place(spelling)

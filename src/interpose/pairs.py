@@ -157,6 +157,10 @@ class Pairs:
                 f"answers is {tuple(answers.shape)}; it should be ({len(base)}, 2): the base's answer and the "
                 "source's, for each pair."
             )
+        if answers.is_floating_point() or bool((answers < 0).any()):
+            raise WrongAnswers(
+                f"Answers are token ids, whole numbers from 0; these are {answers.dtype}: {_shown(answers)}, ..."
+            )
         return cls(base, source, answers=_check_answers(answers, answers.tolist()))
 
     # -- what one does with pairs ------------------------------------------------------------------
@@ -281,7 +285,7 @@ def _shown(inputs: Any) -> str:
     (first,) = examples(take(inputs, [0]))
     if isinstance(first, Mapping) and any(isinstance(value, Tensor | np.ndarray) for value in first.values()):
         return "{" + ", ".join(f"{name}: {tuple(np.shape(value))}" for name, value in first.items()) + "}"
-    if isinstance(first, Tensor | np.ndarray) and first.size != 1 and np.size(first) > 12:
+    if isinstance(first, Tensor | np.ndarray) and np.prod(np.shape(first)) > 12:
         return f"tensor {tuple(first.shape)}"
     return str(first.tolist() if isinstance(first, Tensor | np.ndarray) else first)
 

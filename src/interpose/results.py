@@ -191,14 +191,18 @@ class Effects:
     def verdicts(self, *, delta: float | None = None, p0: float = P0, alpha: float = ALPHA) -> tuple[Verdict, ...]:
         """Per place: mediates, does not mediate, or undetermined.
 
-        A place mediates if more than a share p0 of the pairs it was drawn from are hits, with errors at most alpha
-        over all the places together.
+        A place mediates if more than a share p0 of the clusters there are (independent pairs, or bases) are hits, with
+        errors at most alpha over all the places together. Where half of the pairs have no total effect, nothing says
+        what is worth calling an effect, and no place "does not mediate" unless delta is given.
         """
         if self.pairs.exhaustive:
             shares_of_all = self._moved(delta).mean(0)
             return tuple("mediates" if share > p0 else "does not mediate" for share in shares_of_all)
         hits = self.hits(delta=delta)
-        return verdicts(hits.sum(0), len(hits), p0=p0, alpha=alpha)
+        found = verdicts(hits.sum(0), len(hits), p0=p0, alpha=alpha)
+        if delta is None and not self._has_size:
+            return tuple("undetermined" if verdict == "does not mediate" else verdict for verdict in found)
+        return found
 
     # -- to read -----------------------------------------------------------------------------------
 
@@ -227,6 +231,10 @@ class Effects:
             notes.append(f"In {missed} of {n} pairs the source run itself does not give the target.")
         if not self.binary and small:
             notes.append(f"In {small} of {n} pairs the total effect is at most {self.tol:.2g}: shares leave them out.")
+        if not self._has_size and not self.pairs.exhaustive:
+            notes.append(
+                "The usual pair has no total effect: give delta to .verdicts() to tell small effects from none."
+            )
         if self.cancels():
             te = self.mean("te")
             notes.append(
@@ -270,6 +278,11 @@ class Effects:
         """[pair, place]: whether the effect in either direction is larger than delta."""
         delta = max(0.05 * float(np.median(np.abs(self.te))), self.tol) if delta is None else delta
         return np.maximum(np.abs(self.nie), np.abs(self.tie)) > delta
+
+    @property
+    def _has_size(self) -> bool:
+        """Whether the usual pair has a total effect, of which delta can be a share."""
+        return bool(np.median(np.abs(self.te)) > self.tol)
 
     @property
     def _clusters(self) -> Any:

@@ -62,7 +62,7 @@ class Site:
                 f"Site {self.path!r} has unit_axis={self.unit_axis}. Axes count from the end: -1 is the last."
             )
         if any(unit < 0 for unit in _listed(self.units)):
-            raise WrongShape(f"Site {self.path!r} has units {self.units}. Units count from 0: spell out the last ones.")
+            raise WrongShape(f"Site {self.path!r} has units {self.units}. Units count from 0; the last of n is n - 1.")
 
     def __str__(self) -> str:
         return self.name or self.spelling
@@ -187,7 +187,8 @@ class Site:
             raise WrongShape(
                 f"{self} has a position, but holds {tuple(activation.shape)}"
                 + (f" with units on axis {self._axis}" if self._axis < -2 else "")
-                + ". A position needs a tensor [example, position, units]; give the model a batch, or leave it out."
+                + ". A position needs a tensor [example, position, units]. Leave it out, or give the model a batch of "
+                "sequences."
             )
 
     def _where(self, activation: Tensor) -> Index:

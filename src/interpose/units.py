@@ -48,6 +48,11 @@ def is_layer(module: nn.Module) -> bool:
     return is_leaf(module) and any(True for _ in module.parameters())
 
 
+def is_neural(module: nn.Module) -> bool:
+    """Whether a layer computes each unit from several: it holds a weight of two axes or more, and is no lookup."""
+    return not isinstance(module, nn.Embedding | nn.EmbeddingBag) and any(p.ndim > 1 for p in module.parameters())
+
+
 def unsteady(module: nn.Module) -> str | None:
     """Why a module's output depends on other rows or on chance in the mode it is in, or None."""
     if not module.training:

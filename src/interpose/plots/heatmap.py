@@ -16,9 +16,10 @@ VIOLET, ORANGE = "#A59FD9", "#E8A33D"
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One map: values [row, column], NaN where nothing was measured, with what to call each cell.
+    """One map: values [row, column], NaN where there is none, with what to call each cell.
 
-    labels: short words in a cell ("h12", or ""); hover: the whole record of a cell.
+    labels: short words in a cell ("h12", or ""); hover: the whole record of a cell; undefined: where a cell was
+    measured, and yet has no value (a share of nothing).
     """
 
     title: str
@@ -29,10 +30,11 @@ class Panel:
     column_axis: str
     labels: Sequence[Sequence[str]]
     hover: Sequence[Sequence[str]]
+    undefined: NDArray[np.bool_] | None = None
 
 
 def heatmap(panels: Sequence[Panel], *, quantity: str, top: float | None = None) -> Picture:
-    """Maps side by side on one scale from -top to top; white is zero, hatched was not measured.
+    """Maps side by side on one scale from -top to top; white is zero, hatched not measured, dotted undefined.
 
     top: the value of full colour; by default the largest size in any panel, and at least 1.
     """
@@ -52,9 +54,22 @@ def heatmap(panels: Sequence[Panel], *, quantity: str, top: float | None = None)
         for k, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
             hover |= _draw(panel, ax, f"cell-{k}", top, small=rows > 12)
         _scale(figure, list(axes), quantity, top, lowest)
-        if any(np.isnan(panel.values).any() for panel in panels):
-            figure.text(0.5, -0.08, "hatched: no such cell was measured", ha="center", fontsize=8, color="#666666")
+        if legend := _legend(panels):
+            figure.text(0.5, -0.08, legend, ha="center", fontsize=8, color="#666666")
     return Picture(figure, title="; ".join(panel.title for panel in panels), hover=hover)
+
+
+def _legend(panels: Sequence[Panel]) -> str:
+    """What the cells without a colour mean, of those there are."""
+    empty = [np.isnan(panel.values) for panel in panels]
+    dotted = [
+        np.zeros_like(e) if panel.undefined is None else e & panel.undefined
+        for panel, e in zip(panels, empty, strict=True)
+    ]
+    hatched = any((e & ~d).any() for e, d in zip(empty, dotted, strict=True))
+    parts = ["hatched: no such cell was measured"] if hatched else []
+    parts += ["dotted: undefined, no pair has what it is a share of"] if any(d.any() for d in dotted) else []
+    return "; ".join(parts)
 
 
 def colours() -> Any:
@@ -74,6 +89,7 @@ def _draw(panel: Panel, ax: Any, prefix: str, top: float, *, small: bool) -> dic
         for j in range(len(panel.columns)):
             value, gid = panel.values[i, j], f"{prefix}-{i}-{j}"
             missing = not np.isfinite(value)
+            hatch = "...." if panel.undefined is not None and panel.undefined[i, j] else "////"
             cell = Rectangle(
                 (j, i),
                 1,
@@ -81,7 +97,7 @@ def _draw(panel: Panel, ax: Any, prefix: str, top: float, *, small: bool) -> dic
                 facecolor="#FFFFFF" if missing else colour(0.5 + value / (2 * top)),
                 edgecolor="#BBBBBB" if missing else "#E4E2F2",
                 linewidth=0.8,
-                hatch="////" if missing else None,
+                hatch=hatch if missing else None,
             )
             cell.set_gid(gid)
             ax.add_patch(cell)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..effects import BATCH, TOL, effects, listed
+from ..effects import BATCH, check_question, effects, listed
 from ..errors import NoEffect
 from ..maps import Scan, as_scan, with_warning
-from ..metrics import Metric, require
+from ..metrics import Metric
 from ..model import Model
 from ..pairs import Pairs
 from ..sites import Site
@@ -24,17 +24,17 @@ def scan(
     places: Iterable[Any],
     metric: Metric,
     *,
-    tol: float = TOL,
+    tol: float | None = None,
     batch_size: int = BATCH,
     progress: bool | None = None,
 ) -> Scan:
     """The effects of every place alone, as a map over the places' own axes.
 
     The arguments are those of `effects`. A site at position `EACH` becomes one site a position of the pairs.
-    Warns NoEffect where all cells of the map are equal: then nothing was found, or nothing was written.
+    Warns NoEffect where all cells of the map are equal, as where a write is lost: no place was told from another.
     """
+    check_question(model, pairs, metric)
     spelled = [place if isinstance(place, list | tuple) else model.place(place) for place in listed(places)]
-    require(metric, pairs)
     found = as_scan(
         effects(
             model,
