@@ -26,8 +26,9 @@ def test_the_tutorial_shows_what_its_code_gives():
     assert execute.execute(ROOT / "docs" / "tutorials" / "adder.md") == 29
 
 
-def test_the_page_of_effects_shows_what_its_code_gives():
-    assert execute.execute(ROOT / "docs" / "effects.md") == 1
+@pytest.mark.parametrize(("page", "blocks"), [("effects.md", 1), ("your-own-model.md", 6)])
+def test_the_other_pages_show_what_their_code_gives(page, blocks):
+    assert execute.execute(ROOT / "docs" / page) == blocks
 
 
 @pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
