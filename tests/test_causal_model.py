@@ -347,7 +347,7 @@ def test_variables_need_not_be_called_by_strings():
         model.run({1: 2})
 
 
-@pytest.mark.parametrize("column", [np.arange(9000), torch.arange(9000), torch.arange(9000.0)])
+@pytest.mark.parametrize("column", [np.arange(9000), torch.arange(9000), torch.arange(9000.0).double()])
 def test_where_python_raises_a_column_does_too(column):
     """Arrays give infinity where single numbers divide by zero; the row that does is none of those that are checked."""
     model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(lambda A: 1 / (A - 4321)))
