@@ -457,9 +457,42 @@ class Hidden(nn.Module):
         return self.last(self.first(x) + x.detach().round())
 
 
+class Gate(nn.Module):
+    """A choice by the input, and a unit that is a threshold: no gradient shows either."""
+
+    def __init__(self):
+        super().__init__()
+        self.l1, self.step, self.l2 = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def forward(self, x):
+        h = (self.step(self.l1(x)) > 0).to(x)
+        return self.l2(torch.where(x.sum(-1, keepdim=True) > 5, h, -h)).squeeze(-1)
+
+
+@pytest.mark.parametrize("build", [Hidden, Gate])
+def test_paths_that_gradients_do_not_see_are_found_by_intervention(build):
+    net = ip.Network(seeded(build), inputs=("A", "B"))
+    model, rows = net.as_causal_model(), [[5.0, 5.0], [1.0, -2.0], [0.3, 40.0], [-3.0, 1.0]]
+    for row in rows:
+        run = net.run([row], read=net.layers())
+        values = model.run(dict(zip("AB", row, strict=True))).values
+        assert values[model.outputs[0]] == pytest.approx(run.output.item(), abs=1e-9)
+        for layer in net.layers():
+            assert [values[f"{layer}[{u}]"] for u in range(run[layer].shape[1])] == pytest.approx(
+                run[layer][0].tolist()
+            )
+
+
 def test_a_graph_that_would_be_wrong_is_refused():
+    class Counts(Hidden):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) + self.calls
+
     with pytest.raises(errors.WrongInput, match="depends on something beside the layers"):
-        ip.Network(Hidden(), inputs=("A", "B")).as_causal_model()
+        ip.Network(Counts(), inputs=("A", "B")).as_causal_model()
     with pytest.raises(errors.WrongInput, match="The variables of the inputs need names"):
         ip.Network(adder.Adder()).as_causal_model()
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from .accuracy import Accuracy, Interchanges
-from .checks import repeatable
+from .checks import check_rows_alone, repeatable
 from .errors import UnknownPlace, WrongAlignment, suggest
 from .inputs import examples
 from .interventions import Set
-from .metrics import Matches
+from .metrics import Matches, score
 from .model import Model, meet
 from .pairs import Pairs
 
@@ -52,6 +52,9 @@ class Alignment:
         if not places:
             raise WrongAlignment("The alignment claims nothing. Give it, for example, {'A': 'h12'}.")
         object.__setattr__(self, "places", MappingProxyType(places))
+
+    def __reduce__(self) -> Any:
+        return Alignment, (self.model, dict(self.places))
 
     def __repr__(self) -> str:
         return (
@@ -133,7 +136,9 @@ def interchange_accuracy(
 def _first_run(network: Model[Any], hypothesis: Any, base: Any) -> Any:
     """The network's output on the base inputs; where it cannot take them, its error with a note on why."""
     try:
-        return repeatable(network, base)[0].output
+        output = repeatable(network, base)[0].output
+        check_rows_alone(network, base, output)
+        return output
     except Exception as error:
         if not getattr(network, "inputs", True):
             names = ", ".join(map(repr, hypothesis.inputs))
@@ -187,7 +192,7 @@ def _hits(output: Any, expected: Any, base: Any, tol: float) -> np.ndarray:
                 "the network a dict of as many, or the hypothesis one output."
             )
         return np.min([_hits(output[name], column, base, tol) for name, column in expected.items()], axis=0)
-    return Matches(tol)(output, Pairs(base, base, targets=expected)).numpy()
+    return score(Matches(tol), output, Pairs(base, base, targets=expected)).numpy()
 
 
 def _joined(places: Iterable[Any]) -> str:

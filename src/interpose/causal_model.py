@@ -154,8 +154,13 @@ class CausalModel(Model[str]):
 
     def ancestors(self, name: str) -> set[str]:
         """The variables that a variable is computed from, directly or not."""
-        parents = self.variables[self.place(name)].parents
-        return {*parents, *(ancestor for parent in parents for ancestor in self.ancestors(parent))}
+        found: set[str] = set()
+        waiting = list(self.variables[self.place(name)].parents)
+        while waiting:
+            if (one := waiting.pop()) not in found:
+                found.add(one)
+                waiting += self.variables[one].parents
+        return found
 
     # -- domains -----------------------------------------------------------------------------------
 
@@ -304,7 +309,7 @@ def _overwrite(intervention: Callable[[Any], Any], old: Any, size: int | None, n
         return new
     operand = getattr(intervention, "value", getattr(intervention, "factor", None))
     if isinstance(intervention, Set):
-        new = plain(intervention(old))
+        new = plain(intervention.value)
     elif is_column(operand):
         raise WrongShape(f"{type(intervention).__name__} takes one number for {name}. Use a function of the old value.")
     else:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .errors import BrokenCut, NotRepeatable, WrongMetric, WrongPairs
 from .grid import Group
-from .inputs import examples, join, key, take
+from .inputs import count, examples, join, key, take
 from .interventions import Set
 from .metrics import Metric, name_of, numeric, score
 from .model import Model, Run
@@ -22,10 +22,13 @@ ROUNDING = 1e-3
 """The same row in batches of different sizes may differ by this share of the largest value; more is no rounding."""
 
 
-def noise_floor(model: Model[Any], few: Pairs, groups: Sequence[Group], metric: Metric) -> float:
+def noise_floor(
+    model: Model[Any], few: Pairs, groups: Sequence[Group], metric: Metric, *, unlike: Pairs | None = None
+) -> float:
     """The largest change of the metric that means nothing: of a repeated run, of other batches, of an identity patch.
 
-    few: two pairs are enough to see whether rows are independent and where they lie; with one, that is not asked.
+    few: two pairs are enough to see whether rows are independent and where they lie. With one, that is not asked; then
+    unlike, two pairs, tell at least whether the first axis of every place is the pair.
     Raises NotRepeatable if a repeated run differs by more than rounding, or a row by the rows beside it; WrongMetric if
     a metric's own tolerance is less than 10 x what outputs differ by without a reason.
     """
@@ -33,6 +36,8 @@ def noise_floor(model: Model[Any], few: Pairs, groups: Sequence[Group], metric: 
     first, again = repeatable(model, few.base, flat)
     reference, repeated = score(metric, first.output, few), score(metric, again.output, few)
     size = max(1.0, float(reference.abs().max()))
+    if unlike is not None:
+        _check_axis(model, flat, unlike)
     alone = [few[i : i + 1] for i in range(len(few))]
     runs = [model.run(one.base, read=flat) for one in alone]
     for place in flat:
@@ -123,9 +128,37 @@ def repeatable(model: Model[Any], inputs: Any, places: Sequence[Any] = ()) -> tu
     return runs
 
 
+def check_rows_alone(model: Model[Any], inputs: Any, together: Any) -> None:
+    """Raise NotRepeatable where the first or last row of a batch gives something else than it does alone."""
+    rows = numeric(together)
+    for i in (0, count(inputs) - 1) if rows is not None and rows.ndim else ():
+        alone = numeric(model.run(take(inputs, [i])).output)
+        if alone is None or rows is None:
+            continue
+        if alone.shape != rows[i : i + 1].shape or change_of(alone, rows[i : i + 1], 1)[0] > ROUNDING * _size(rows):
+            raise NotRepeatable(
+                f"Input {i} gives {_listed(alone.reshape(-1)[:4])} alone and {_listed(rows[i].reshape(-1)[:4])} in a "
+                f"batch: the rows of a batch of {model_name(model)} are not independent."
+            )
+
+
 def model_name(model: Any) -> str:
     """What to call a model: the class of its module, if it wraps one, or its own."""
     return type(getattr(model, "module", model)).__name__
+
+
+def _check_axis(model: Model[Any], places: Sequence[Any], two: Pairs) -> None:
+    try:
+        run = model.run(two.base, read=places)
+    except Exception:  # noqa: BLE001 - a module that takes one example at a time; measured one by one, that is no mistake
+        return
+    for place in places:
+        held = run[place]
+        if isinstance(held, Tensor) and (held.ndim == 0 or len(held) != len(two)):
+            raise NotRepeatable(
+                f"What {place} holds for {len(two)} pairs is {tuple(held.shape)}: its first axis is not the pair, so "
+                "units and positions would be taken from wrong axes. Choose a site whose first axis is the example."
+            )
 
 
 def _check_rows(place: Any, together: Any, alone: Sequence[Any]) -> None:
@@ -139,7 +172,8 @@ def _check_rows(place: Any, together: Any, alone: Sequence[Any]) -> None:
         raise NotRepeatable(
             f"What {place} holds for two pairs, {tuple(together.shape)}, is not what it holds for each alone, "
             f"{[tuple(value.shape) for value in alone]}: its first axis is not the pair, or a pair depends on its "
-            "neighbours. Choose a site whose first axis is the example, or measure pairs one by one with batch_size=1."
+            "neighbours. Choose a site whose first axis is the example; pairs that depend on their neighbours can be "
+            "measured one by one, with batch_size=1."
         )
 
 
@@ -177,7 +211,8 @@ def _size(value: Any) -> float:
 
 
 def _largest(values: Tensor) -> float:
-    return float(values.abs().max()) if values.numel() else 0.0
+    sizes = values.abs() if values.is_floating_point() or values.is_complex() else values.double().abs()
+    return float(sizes.max()) if values.numel() else 0.0
 
 
 def _listed(values: Tensor) -> list[float]:

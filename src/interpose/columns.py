@@ -55,9 +55,9 @@ def _distinct(parents: Sequence[Column], size: int) -> tuple[list[int] | None, l
     """The first row of each combination of the parents' values, and each row's combination; None if there are many."""
     codes, combinations = np.zeros(size, np.int64), 1
     for column in parents:
-        values, code = np.unique(
-            np.asarray(column.cpu() if isinstance(column, Tensor) else column), return_inverse=True
-        )
+        array = _as_array(column)
+        bits = array.view(np.int64) if array.dtype == np.float64 else array  # -0.0 is not 0.0 to every mechanism
+        values, code = np.unique(bits, return_inverse=True)
         combinations *= len(values)
         if combinations > 2**62:
             return None, None
@@ -82,10 +82,18 @@ def _at_once(mechanism: Callable[[Sequence[Any]], Any], parents: Sequence[Column
 
 def _same_in_floats(mechanism: Callable[[Sequence[Any]], Any], parents: Sequence[Column], result: Column) -> bool:
     """Whether integers did not run over: computed in floating point, the result is about the same, or is none."""
-    if not all(isinstance(column, np.ndarray) and column.dtype.kind == "i" for column in (*parents, result)):
+    if not all(_as_array(column).dtype.kind == "i" for column in (*parents, result)):
         return True
-    floats = _at_once(mechanism, [np.asarray(column, float) for column in parents], len(result))
-    return floats is None or np.allclose(np.asarray(floats), np.asarray(result, float), rtol=1e-6)
+    kind = torch.as_tensor if isinstance(result, Tensor) else np.asarray
+    floats = _at_once(mechanism, [kind(_as_array(column).astype(float)) for column in parents], len(result))
+    return floats is None or np.allclose(_as_array(floats), _as_array(result).astype(float), rtol=1e-6)
+
+
+def _as_array(column: Column) -> np.ndarray:
+    """A column of numbers as a numpy array; of tensors, without their gradients, and bfloat16 in full."""
+    if isinstance(column, Tensor):
+        return (column.detach().cpu() if column.dtype is not torch.bfloat16 else column.detach().cpu().float()).numpy()
+    return np.asarray(column)
 
 
 def copied(column: Any) -> Any:
@@ -130,7 +138,7 @@ def as_column(values: Any, like: Sequence[Any] = ()) -> Column:
     if kinds not in ({int}, {float}):
         return values
     array = np.array(values)
-    if array.dtype.kind not in "if":  # integers too long for a machine word
+    if array.dtype.kind != ("i" if kinds == {int} else "f"):  # integers too long for a machine word
         return values
     tensors = [column for column in like if isinstance(column, Tensor)]
     return torch.from_numpy(array).to(tensors[0].device) if tensors else array

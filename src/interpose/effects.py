@@ -89,7 +89,9 @@ def effects(
     flat = list(dict.fromkeys(place for group in groups for place in group))
     blocks: list[dict[str, Floats]] = []
     with torch.no_grad():
-        noise = noise_floor(model, two_unlike(pairs) if batch_size > 1 else pairs[:1], groups, metric)
+        unlike = two_unlike(pairs)
+        few = unlike if batch_size > 1 else pairs[:1]
+        noise = noise_floor(model, few, groups, metric, unlike=None if few is unlike else unlike)
         check_cuts(model, pairs[:batch_size], groups, metric, max(tol or 0.0, 10 * noise))
         with _bar(2 * len(groups) * -(-len(pairs) // batch_size), progress) as tick:
             for batch in pairs.batches(batch_size):

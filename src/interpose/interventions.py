@@ -31,7 +31,7 @@ class Set:
         if not isinstance(old, Tensor):
             return self.value
         value = _operand(self.value, old, self.broadcast)
-        return value.expand_as(old) if isinstance(value, Tensor) else torch.full_like(old, value)
+        return value.expand_as(old) if isinstance(value, Tensor) else _filled(value, old)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +107,39 @@ def intervene(intervention: Callable[[Any], Any], old: Any) -> Any:
     return new
 
 
+def fitting(new: Tensor, old: Tensor, where: object) -> Tensor:
+    """A new value in the precision of the old one. Raises BadIntervention where more than rounding would be lost."""
+    floating = old.is_floating_point() or old.is_complex()
+    if new.dtype == old.dtype:
+        return new.to(old)
+    if new.is_complex() and not old.is_complex():
+        raise BadIntervention(f"{where} holds real numbers ({old.dtype}); the intervention makes complex ones of them.")
+    cast = new.to(old)
+    if floating and bool((cast.isfinite() != new.isfinite().to(cast.device)).any()):
+        raise BadIntervention(f"{where} holds {old.dtype}; the intervention makes numbers that are too large for it.")
+    if not floating and bool((cast.to(new) != new).any()):
+        raise BadIntervention(
+            f"{where} holds whole numbers ({old.dtype}); the intervention makes others of them, such as fractions."
+        )
+    return cast
+
+
+def _filled(number: Any, old: Tensor) -> Tensor:
+    """A tensor of the shape of `old` that holds one number, unrounded where `old` has whole ones: `fitting` decides."""
+    if not old.is_floating_point() or isinstance(number, complex):
+        return torch.full(old.shape, number, device=old.device)
+    if abs(number) > torch.finfo(old.dtype).max and abs(number) != float("inf"):
+        raise BadIntervention(f"{number!r} is too large for {old.dtype}.")
+    return torch.full_like(old, number)
+
+
 def _operand(value: Any, old: Any, broadcast: bool) -> Any:
     """`value` ready to meet `old`: numbers as they are, everything else as a tensor of its shape."""
     if not isinstance(old, Tensor) or isinstance(value, Number):
         return value
     try:
-        tensor = torch.as_tensor(value).to(old)
+        tensor = torch.as_tensor(value)
+        tensor = tensor.to(old if old.is_floating_point() and not tensor.is_complex() else old.device)
     except (TypeError, ValueError, RuntimeError):
         raise BadIntervention(
             f"{value!r} is no value for a tensor. Give a number, or a tensor of the place's shape."

@@ -78,13 +78,19 @@ class Matches:
         if numbers.ndim == wanted.ndim + 1 and numbers.shape[-1] == 1:
             numbers = numbers[..., 0]
         if numbers.ndim == 2 and wanted.ndim == 1 and not wanted.is_floating_point():
+            if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < numbers.shape[1]:
+                raise WrongShape(
+                    f"Targets {int(wanted.min())} to {int(wanted.max())} are not among the {numbers.shape[1]} classes "
+                    f"that are scored, 0 to {numbers.shape[1] - 1}."
+                )
             return _known(numbers, numbers.argmax(-1) == wanted)
         if numbers.shape != wanted.shape:
             raise WrongShape(
                 f"The output of {len(pairs)} pairs has shape {tuple(numbers.shape)}, their targets "
                 f"{tuple(wanted.shape)}. Class numbers, as targets of scores [pair, class], should be integers."
             )
-        far = (numbers.double() - wanted.double()).abs().reshape(len(pairs), -1)
+        wide = torch.complex128 if numbers.is_complex() or wanted.is_complex() else torch.float64
+        far = (numbers.to(wide) - wanted.to(wide)).abs().reshape(len(pairs), -1)
         return _known(numbers, (far <= self.tol).all(-1))
 
 
@@ -157,6 +163,8 @@ def score(metric: Metric, output: Any, pairs: Pairs) -> Tensor:
             f"The metric {name_of(metric)!r} gave shape {tuple(scores.shape)} for {len(pairs)} pairs. It should give "
             f"one number a pair, of shape ({len(pairs)},): averages, with their intervals, are made from these."
         )
+    if scores.is_complex():
+        raise WrongMetric(f"The metric {name_of(metric)!r} gave complex numbers. Take their real part, or their size.")
     scores = scores.cpu().double()
     if not bool(scores.isfinite().all()):
         row = int((~scores.isfinite()).nonzero()[0])

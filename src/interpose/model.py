@@ -53,7 +53,8 @@ class Written(Generic[Place]):
     @property
     def change(self) -> float:
         """The largest absolute change; of values that are no numbers, 1 where they differ."""
-        return float((self._new.double() - self._old.double()).abs().max()) if self.size else 0.0
+        wide = torch.complex128 if self._new.is_complex() or self._old.is_complex() else torch.float64
+        return float((self._new.to(wide) - self._old.to(wide)).abs().max()) if self.size else 0.0
 
     @property
     def _old(self) -> Tensor:

@@ -6,6 +6,7 @@ net.run([1, 2, 3], read=["h12"], write={"l2[2]": -100}).output
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from .causal_model import CausalModel
 from .errors import (
     AmbiguousSite,
-    BadIntervention,
     NotFired,
     NotRepeatable,
     OverlappingWrites,
@@ -29,12 +29,15 @@ from .errors import (
 )
 from .featurizers import NEURONS
 from .inputs import call_arguments, named_numbers
-from .interventions import Set, as_intervention, intervene
+from .interventions import Set, as_intervention, fitting, intervene
 from .model import NOTHING, Model, Run, Written, several
 from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
 from .structures import choose, copied, exchange
-from .units import channel_axis, declared_width, is_layer, is_leaf, is_neural, refuse_uninspectable, unsteady
+from .units import channel_axis, declared_width, is_holder, is_layer, is_leaf, is_neural, refuse_uninspectable, unsteady
+
+ONE_AT_A_TIME = threading.RLock()
+"""Hooks on a module, and torch's choice of attention path, belong to one run at a time."""
 
 
 class Network(Model[Site]):
@@ -67,7 +70,7 @@ class Network(Model[Site]):
             name: Site("", units=i, end="input", name=name, coordinates=(("input", name, i),))
             for i, name in enumerate(self.inputs)
         }
-        self.paths = {id(part): path for path, part in reversed(self.modules.items())}
+        self.paths = {part: path for path, part in reversed(self.modules.items())}
         for name in (*self.inputs, *names):
             if name in self.modules or (name in self.inputs and name in names):
                 raise WrongInput(f"{name!r} names two things. Choose another name for the input or site.")
@@ -106,7 +109,7 @@ class Network(Model[Site]):
         typed = site.spelling
         module = self.modules[site.path]
         axis = channel_axis(module)
-        path = self.paths[id(module)]  # a module that goes by two names is one module
+        path = self.paths[module]  # a module that goes by two names is one module
         site = replace(site, path=path, unit_axis=axis if site.unit_axis is None else site.unit_axis)
         width = declared_width(module, site.end)
         for unit in (site.units,) if isinstance(site.units, int) else site.units or ():
@@ -124,7 +127,7 @@ class Network(Model[Site]):
     def sites(self) -> tuple[Site, ...]:
         """What can be read and written: the inputs that have names, and what every module returns."""
         named = [self.names[name] for name in self.inputs]
-        return (*named, *(self.place(Site(path)) for path in self.modules if path))
+        return (*named, *(self.place(Site(p)) for p, module in self.modules.items() if p and not is_holder(module)))
 
     def layers(self) -> tuple[str, ...]:
         """The modules that hold parameters of their own and no other modules.
@@ -135,8 +138,9 @@ class Network(Model[Site]):
         for module in self.modules.values():
             if isinstance(module, nn.MultiheadAttention):  # its parts are used, but never called
                 found = [path for path in found if self.modules[path] not in set(module.children())]
+        found = list(dict.fromkeys(self.paths[self.modules[path]] for path in found))
         if self.example is None:
-            return tuple(dict.fromkeys(self.paths[id(self.modules[path])] for path in found))
+            return tuple(found)
         met: dict[str, None] = {}
         with ExitStack() as stack, torch.no_grad():
             for path in found:
@@ -184,9 +188,9 @@ class Network(Model[Site]):
     def run(self, inputs: Any, *, read: Iterable[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Site]:
         """One forward pass, in the gradient mode that holds outside; writes are differentiable, reads are copies.
 
-        The output is the module's own. Raises UnknownPlace, OverlappingWrites or WrongInput before the pass;
-        WrongShape, AmbiguousSite or NotFired if what passes does not fit the site. The module is left as it was in any
-        case.
+        The output is the module's own; torch's fused transformer layers run as their plain selves, which gives other
+        values at padding. Raises UnknownPlace, OverlappingWrites or WrongInput before the pass; WrongShape,
+        AmbiguousSite or NotFired if what passes does not fit the site. The module is left as it was in any case.
         """
         reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
         writes: dict[Site, Callable[[Any], Any]] = {}
@@ -198,7 +202,7 @@ class Network(Model[Site]):
             writes[site] = as_intervention(new)
         args, kwargs = self.arguments(inputs, [*reads, *writes])
         taps = _Taps(reads, writes, self.modules)
-        with taps.attached(), _plain_attention():
+        with ONE_AT_A_TIME, taps.attached(), _plain_attention():
             output = self.module(*copied(args), **copied(kwargs))  # the module may work in place on them
         taps.check(type(self.module).__name__)
         return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
@@ -262,6 +266,9 @@ class _Taps:
         self.calls: dict[str, int] = {}
         self.open: dict[str, list[int]] = {}  # the calls that have begun and not ended, innermost last
         self.met: dict[Site, int] = dict.fromkeys([*writes, *reads], 0)
+        self.made: list[tuple[Tensor, int, Site]] = []  # tensors that hold a write, as they were when it was made
+        self.failure: BaseException | None = None
+        self.thread = threading.get_ident()
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -275,6 +282,8 @@ class _Taps:
 
     def _before(self, path: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if threading.get_ident() != self.thread:
+                return None  # somebody else's call of the same module
             call = self.calls.get(path, 0)
             self.calls[path] = call + 1
             self.open.setdefault(path, []).append(call)
@@ -287,47 +296,57 @@ class _Taps:
         return hook
 
     def _after(self, path: str) -> Callable[..., Any]:
-        return lambda module, args, output: self._visit(path, "output", self.open[path].pop(), output)
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            if threading.get_ident() != self.thread:
+                return None
+            return self._visit(path, "output", self.open[path].pop(), output)
+
+        return hook
 
     def _visit(self, path: str, end: str, call: int, structure: Any) -> Any:
+        try:
+            return self._visited(path, end, call, structure)
+        except BaseException as failure:
+            self.failure = self.failure or failure  # the module may catch it and go on without the write
+            raise
+
+    def _visited(self, path: str, end: str, call: int, structure: Any) -> Any:
         here = [site for site in self.met if (site.path, site.end) == (path, end) and site.occurrence in (None, call)]
         for site in here:
             self.met[site] += 1
-        here = [
-            site for site in here if self.met[site] == 1
-        ]  # a second call without an occurrence is refused by check()
-        written: list[Site] = []
+        here = [site for site in here if self.met[site] == 1]  # check() refuses a second call without an occurrence
         for site in here:
             if site in self.writes:
                 leaf, tensor = choose(structure, site.leaf, f"{path}:{end}")
-                for other in written:
-                    if site.overlaps(other, tensor):
-                        _refuse_overlap(site, other)
-                written.append(site)
-                structure = exchange(structure, leaf, self._written(site, tensor))
+                self._refuse_overlap(site, tensor)
+                new = self._written(site, tensor)
+                self.made.append((new, _version(new), site))
+                structure = exchange(structure, leaf, new)
         for site in here:
             if site in self.reads:
                 self.values[site] = site.get(choose(structure, site.leaf, f"{path}:{end}")[1]).clone()
         return structure
 
+    def _refuse_overlap(self, site: Site, tensor: Tensor) -> None:
+        """Other addresses may lead to one tensor: that of a child is its parent's, if the parent just hands it on."""
+        for made, version, other in self.made:
+            here = replace(other, path=site.path, end=site.end, leaf=site.leaf, occurrence=site.occurrence)
+            if made is tensor and version == _version(tensor) and site.overlaps(here, tensor):
+                _refuse_overlap(site, other)
+
     def _written(self, site: Site, tensor: Tensor) -> Tensor:
         old = site.get(tensor)
-        whole = not (old.is_floating_point() or old.is_complex())
         try:
-            new = intervene(self.writes[site], old.double() if whole else old.clone())
+            new = intervene(self.writes[site], old.clone())
         except WrongShape as error:
             raise WrongShape(f"At {site}: {error}. Read the same site from a source run, or pass a number.") from None
         if not isinstance(new, Tensor):
-            new = Set(new)(old.double() if whole else old)
+            new = Set(new)(old)
         if new.shape != old.shape:
             raise WrongShape(
                 f"At {site}: the intervention made {tuple(new.shape)} of {tuple(old.shape)}. It should keep the shape."
             )
-        if whole and bool((new.double() != new.double().round()).any()):
-            raise BadIntervention(
-                f"{site} holds whole numbers ({old.dtype}); the intervention makes fractions of them."
-            )
-        new = new.to(old).clone()  # a copy: what comes later in the network may overwrite it in place
+        new = fitting(new, old, site).clone()  # a copy: what comes later in the network may overwrite it in place
         self.changes[site] = old.detach().clone(), new.detach().clone()
         return site.set(tensor, new)
 
@@ -337,6 +356,8 @@ class _Taps:
 
     def check(self, owner: str) -> None:
         """Raise NotFired for a site that was not met, AmbiguousSite for one met in several calls."""
+        if self.failure is not None:
+            raise self.failure
         for site, times in self.met.items():
             calls = self.calls.get(site.path, 0)
             if times == 0 and calls == 0:
@@ -354,6 +375,11 @@ class _Taps:
                     f"{site.path or owner!r} ran {times} times in this forward pass. Say which call {site} means: "
                     f"'{site.path}#0' to '{site.path}#{times - 1}'."
                 )
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; inference tensors do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @contextmanager

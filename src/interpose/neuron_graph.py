@@ -32,7 +32,8 @@ def neuron_graph(network: Any, layers: Sequence[Site]) -> CausalModel:
     if not network.inputs:
         raise WrongInput("The variables of the inputs need names: Network(module, inputs=('A', 'B', ...)).")
     generator = torch.Generator().manual_seed(0)
-    probe = network.numbers(torch.randn(3, len(network.inputs), generator=generator, dtype=torch.float64))
+    scales = torch.tensor([0.1, 1.0, 10.0, 100.0], dtype=torch.float64).repeat_interleave(16)[:, None]
+    probe = network.numbers(scales * torch.randn(64, len(network.inputs), generator=generator, dtype=torch.float64))
     with torch.no_grad():
         run = network.run(probe, read=layers)
     for layer in layers:
@@ -49,7 +50,7 @@ def neuron_graph(network: Any, layers: Sequence[Site]) -> CausalModel:
         parents = [*(network.inputs if inputs else ()), *(name for site in before for name in names[site])]
         source = _Source(network, stage, tuple(before), tuple(len(names[site]) for site in before), inputs)
         for unit, name in enumerate(names[stage]):
-            variables[name] = Variable(source.unit(unit), parents=parents, vectorised=True)
+            variables[name] = Variable(source.unit(unit), parents=parents, vectorised=bool(parents))
     model = CausalModel(variables)
     _check_same(
         model,
@@ -75,8 +76,8 @@ class _Source:
 
         def mechanism(*values: Any) -> Any:
             single = not any(isinstance(value, np.ndarray | Tensor | list) for value in values)
-            columns = torch.broadcast_tensors(*(torch.as_tensor(value).double() for value in values))
-            rows = torch.stack(columns, -1).reshape(-1, len(values))
+            columns = torch.broadcast_tensors(*(torch.as_tensor(value, dtype=torch.float64) for value in values))
+            rows = torch.stack(columns, -1).reshape(-1, len(values)) if values else torch.zeros(1, 0)
             blocks = list(rows.split([len(self.network.inputs)] * self.inputs + list(self.widths), dim=-1))
             inputs = blocks.pop(0) if self.inputs else torch.zeros(len(rows), len(self.network.inputs))
             with torch.no_grad():
@@ -109,14 +110,22 @@ def _unit_names(network: Any, stage: Site, run: Run[Site]) -> list[str]:
 def _parents(
     network: Any, stage: Site, earlier: Sequence[Site], probe: Tensor, run: Run[Site]
 ) -> tuple[bool, list[Site]]:
-    """Whether the inputs, and which earlier stages, reach this one directly."""
+    """Whether the inputs, and which earlier stages, reach this one directly: by gradients, or where these see nothing
+    (a threshold, a choice between branches), by putting other rows' values there.
+    """
     with torch.enable_grad():
         inputs = probe.clone().requires_grad_()
         set_to = {site: run[site].clone().requires_grad_() for site in earlier}
         total = _value(network.run(inputs, read=[stage], write=set_to), stage).sum()
         leaves = [inputs, *set_to.values()]
         grads = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
-    return grads[0] is not None, [site for site, grad in zip(set_to, grads[1:], strict=True) if grad is not None]
+    with torch.no_grad():
+        plain = _value(network.run(probe, read=[stage], write=set_to), stage)
+        moved = [_value(network.run(probe.flip(0), read=[stage], write=set_to), stage)]
+        for site in earlier:
+            moved.append(_value(network.run(probe, read=[stage], write={**set_to, site: run[site].flip(0)}), stage))
+    reached = [grad is not None or not torch.equal(value, plain) for grad, value in zip(grads, moved, strict=True)]
+    return reached[0], [site for site, reaches in zip(earlier, reached[1:], strict=True) if reaches]
 
 
 def _check_same(model: CausalModel, inputs: Sequence[str], probe: Tensor, activations: dict[str, Tensor]) -> None:

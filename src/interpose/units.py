@@ -9,10 +9,15 @@ from torch import nn
 
 from .errors import WrongInput
 
+POOLS = (
+    (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d),
+    (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
+    (nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d),
+)
 CHANNELS: dict[int, tuple[type[nn.Module], ...]] = {
-    -2: (nn.Conv1d, nn.ConvTranspose1d),
-    -3: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d),
-    -4: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.InstanceNorm3d),
+    -2: (nn.Conv1d, nn.ConvTranspose1d, nn.InstanceNorm1d, *POOLS[0]),
+    -3: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, *POOLS[1]),
+    -4: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.InstanceNorm3d, *POOLS[2]),
 }
 """Where the units of a convolution are: its channel axis."""
 
@@ -43,9 +48,14 @@ def is_leaf(module: nn.Module) -> bool:
     return all(name == "parametrizations" for name, _ in module.named_children())
 
 
+def is_holder(module: nn.Module) -> bool:
+    """Whether a module only holds others, or parameters, and is never called."""
+    return isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)
+
+
 def is_layer(module: nn.Module) -> bool:
     """Whether a module holds parameters and no other modules."""
-    return is_leaf(module) and any(True for _ in module.parameters())
+    return is_leaf(module) and not is_holder(module) and any(True for _ in module.parameters())
 
 
 def is_neural(module: nn.Module) -> bool:

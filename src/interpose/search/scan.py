@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ..effects import BATCH, check_question, effects, listed
-from ..errors import NoEffect
+from ..errors import NoEffect, WrongPairs
 from ..maps import Scan, as_scan, with_warning
 from ..metrics import Metric
 from ..model import Model
 from ..pairs import Pairs
-from ..sites import Site
+from ..sites import EACH, Site
 
 
 def scan(
@@ -39,7 +39,7 @@ def scan(
         effects(
             model,
             pairs,
-            _each_position(model, pairs, spelled),
+            _each_position(model, pairs, spelled, batch_size),
             metric,
             tol=tol,
             batch_size=batch_size,
@@ -56,12 +56,25 @@ def scan(
     return found
 
 
-def _each_position(model: Model[Any], pairs: Pairs, places: list[Any]) -> list[Any]:
-    """The places, at positions that count from the beginning; a site at `EACH` becomes one a position."""
+def _each_position(model: Model[Any], pairs: Pairs, places: list[Any], batch_size: int) -> list[Any]:
+    """The places, at positions that count from the beginning; a site at `EACH` becomes one a position.
+
+    Positions that count from the end stay as they are where inputs differ in length.
+    """
     spread = {place: place.everywhere() for place in places if isinstance(place, Site) and place.is_open}
     if not spread or not len(pairs):
         return places
+    lengths: dict[Site, set[int]] = {site: set() for site in spread}
     with torch.no_grad():
-        run = model.run(pairs[:1].base, read=list(spread.values()))
-    each = {site: site.positions(site.length(run[whole])) for site, whole in spread.items()}
+        for inputs in (part for batch in pairs.batches(batch_size) for part in (batch.base, batch.source)):
+            run = model.run(inputs, read=list(spread.values()))
+            for site, whole in spread.items():
+                lengths[site].add(site.length(run[whole]))
+    for site, found in lengths.items():
+        if len(found) > 1 and site.position == EACH:
+            raise WrongPairs(
+                f"{site} has {sorted(found)} positions in these pairs. One map needs one length: make one Pairs a "
+                "length."
+            )
+    each = {site: site.positions(*found) if len(found) == 1 else [site] for site, found in lengths.items()}
     return [one for place in places for one in (each.get(place, [place]) if isinstance(place, Site) else [place])]
