@@ -31,7 +31,7 @@ from .errors import (
 )
 from .inputs import check_names
 from .interventions import Set, as_intervention, intervene
-from .model import NOTHING, Model, Run, Written, several
+from .model import NOTHING, Model, Run, Written, assigned, several
 
 
 class Variable:
@@ -132,7 +132,7 @@ class CausalModel(Model[str]):
         """
         for spelling in several(read, "read"):
             self.place(spelling)
-        writes = {self.place(spelling): as_intervention(new) for spelling, new in write.items()}
+        writes = {self.place(spelling): as_intervention(new) for spelling, new in assigned(write).items()}
         given, size = self._settle(inputs)
         values: dict[str, Any] = {}
         ledger: list[Written[str]] = []
@@ -271,7 +271,13 @@ def _in_order(domain: Iterable[Hashable]) -> Sequence[Hashable]:
     if isinstance(domain, set | frozenset) and not all(isinstance(v, str | int | float | None) for v in domain):
         raise WrongInput(f"The order of {domain!r} changes from process to process. Give the domain as a list.")
     in_order = sorted(domain, key=lambda v: (str(type(v)), repr(v))) if isinstance(domain, set | frozenset) else domain
-    return tuple(dict.fromkeys(in_order))
+    in_order = [plain(value) if getattr(value, "ndim", None) == 0 else value for value in in_order]
+    try:
+        return tuple(dict.fromkeys(in_order))
+    except TypeError:
+        raise WrongInput(
+            f"The values of a domain are hashable: tuples, not lists. These are not: {domain!r}."
+        ) from None
 
 
 def _arguments(mechanism: Callable[..., Any]) -> tuple[str, ...]:

@@ -118,18 +118,23 @@ def named_numbers(inputs: Any, names: Sequence[str]) -> Tensor:
     """
     if isinstance(inputs, Mapping):
         check_names(inputs, names)
-        tensor = torch.stack(torch.broadcast_tensors(*(torch.as_tensor(inputs[name]) for name in names)), dim=-1)
+        tensor = torch.stack(torch.broadcast_tensors(*(_as_tensor(inputs[name]) for name in names)), dim=-1)
     elif isinstance(inputs, Sequence) and len(inputs) and all(isinstance(row, Mapping) for row in inputs):
         for row in inputs:
             check_names(row, names)
         tensor = torch.tensor([[float(row[name]) for name in names] for row in inputs], dtype=torch.float64)
     else:
-        tensor = inputs if isinstance(inputs, Tensor) else torch.as_tensor(np.asarray(inputs))
+        tensor = _as_tensor(inputs)
     if tensor.ndim == 0 or tensor.shape[-1] != len(names):
         raise WrongShape(
             f"An input holds {len(names)} numbers, {', '.join(names)}; this one has shape {tuple(tensor.shape)}."
         )
     return tensor
+
+
+def _as_tensor(numbers: Any) -> Tensor:
+    """Numbers as a tensor; Python's floats in full precision, which torch would halve."""
+    return numbers if isinstance(numbers, Tensor) else torch.as_tensor(np.asarray(numbers))
 
 
 def _binds(signature: inspect.Signature, *args: Any, **kwargs: Any) -> bool:

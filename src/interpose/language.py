@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import MissingPart, WrongInput, WrongPairs
+from .errors import AmbiguousSite, MissingPart, WrongInput, WrongPairs
 from .network import Network
 from .sites import EACH, Site
 
@@ -108,6 +109,7 @@ class LanguageModel(Network):
         return tuple(
             Site(
                 blocks[layer],
+                leaf=self._stream,
                 position=position,
                 name=f"layer {layer}" + ("" if position == EACH else f" @ {position}"),
                 coordinates=(("layer", layer, layer), ("position", position, _rank(position))),
@@ -116,6 +118,16 @@ class LanguageModel(Network):
             for layer in map(int, wanted)
             for position in ([EACH] if positions is None else map(int, positions))
         )
+
+    @cached_property
+    def _stream(self) -> str | None:
+        """Which tensor of a block's output is the residual stream: the first, where a block returns several."""
+        try:
+            with torch.no_grad():
+                self.run(self.example, read=[Site(self.blocks()[0])])
+        except AmbiguousSite:
+            return "0"
+        return None
 
     def place(self, spelling: Any) -> Site:
         """The site that a spelling means; "layer 3" and "layer 3 @ -1" are the residual stream, as tables call it."""
@@ -141,6 +153,8 @@ class LanguageModel(Network):
                 raise WrongPairs("These prompts are padded. Prompts that run together have equally many tokens.")
             return (), {**given, **options}
         ids = self._ids(inputs)
+        if not len(ids) or not all(len(row) for row in ids):
+            raise WrongInput("A prompt without tokens cannot be run: a language model continues something.")
         lengths = sorted({len(row) for row in ids})
         if len(lengths) != 1:
             raise WrongPairs(f"The prompts have {lengths} tokens. Prompts that run together have equally many tokens.")
@@ -162,7 +176,7 @@ class LanguageModel(Network):
         rows: list[Any] = [row.tolist() if isinstance(row, Tensor | np.ndarray) else row for row in inputs]
         if rows and isinstance(rows[0], str):
             return [self.token_ids(row) for row in rows]
-        return [rows] if rows and isinstance(rows[0], int) else rows
+        return [rows] if rows and isinstance(rows[0], int | np.integer) else rows
 
     def _unembedding(self) -> nn.Module | None:
         find = getattr(self.module, "get_output_embeddings", None)

@@ -7,7 +7,7 @@ What is said of a metric beside its numbers stands on it as attributes: `needs`,
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,6 +59,11 @@ class Matches:
 
     def __call__(self, output: Any, pairs: Pairs) -> Tensor:
         require(self, pairs)
+        if not isinstance(output, Mapping | Sequence | np.ndarray | Tensor):
+            raise WrongShape(
+                f"The output is one {type(output).__name__}, not a list of what each pair gives. Write a metric that "
+                "picks a part of it: metric=lambda output, pairs: ip.matches(output.field, pairs)."
+            )
         if isinstance(output, Mapping):
             raise WrongShape(
                 f"The output is a dict of {', '.join(map(str, output))}. Write a metric that compares one of them: "

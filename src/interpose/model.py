@@ -81,6 +81,13 @@ def several(places: Iterable[Any], what: str = "places") -> list[Any]:
     return list(places)
 
 
+def assigned(write: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """What to write where. Raises WrongInput for places without values."""
+    if not isinstance(write, Mapping):
+        raise WrongInput(f"write says what to write where, as in write={{'l1[1]': 0.0}}, not {write!r}.")
+    return write
+
+
 def meet(place: Any, other: Any) -> bool:
     """Whether two places of one model share what they hold, so that writing both would overwrite one."""
     return bool(place == other or (hasattr(place, "overlaps") and place.overlaps(other)))

@@ -30,11 +30,22 @@ from .errors import (
 from .featurizers import NEURONS
 from .inputs import call_arguments, named_numbers
 from .interventions import Set, as_intervention, fitting, intervene
-from .model import NOTHING, Model, Run, Written, several
+from .model import NOTHING, Model, Run, Written, assigned, several
 from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
-from .structures import choose, copied, exchange
-from .units import channel_axis, declared_width, is_holder, is_layer, is_leaf, is_neural, refuse_uninspectable, unsteady
+from .structures import choose, copied, exchange, version_of
+from .units import (
+    channel_axis,
+    declared_width,
+    is_holder,
+    is_layer,
+    is_leaf,
+    is_neural,
+    plain_attention,
+    refuse_recomputed,
+    refuse_uninspectable,
+    unsteady,
+)
 
 ONE_AT_A_TIME = threading.RLock()
 """Hooks on a module, and torch's choice of attention path, belong to one run at a time."""
@@ -194,7 +205,7 @@ class Network(Model[Site]):
         """
         reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
         writes: dict[Site, Callable[[Any], Any]] = {}
-        for spelling, new in write.items():
+        for spelling, new in assigned(write).items():
             site = self.place(spelling)
             for other in writes:
                 if site.overlaps(other):
@@ -202,7 +213,7 @@ class Network(Model[Site]):
             writes[site] = as_intervention(new)
         args, kwargs = self.arguments(inputs, [*reads, *writes])
         taps = _Taps(reads, writes, self.modules)
-        with ONE_AT_A_TIME, taps.attached(), _plain_attention():
+        with ONE_AT_A_TIME, taps.attached(), plain_attention():
             output = self.module(*copied(args), **copied(kwargs))  # the module may work in place on them
         taps.check(type(self.module).__name__)
         return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
@@ -269,6 +280,7 @@ class _Taps:
         self.made: list[tuple[Tensor, int, Site]] = []  # tensors that hold a write, as they were when it was made
         self.failure: BaseException | None = None
         self.thread = threading.get_ident()
+        self.differentiable = torch.is_grad_enabled()
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -320,7 +332,7 @@ class _Taps:
                 leaf, tensor = choose(structure, site.leaf, f"{path}:{end}")
                 self._refuse_overlap(site, tensor)
                 new = self._written(site, tensor)
-                self.made.append((new, _version(new), site))
+                self.made.append((new, version_of(new), site))
                 structure = exchange(structure, leaf, new)
         for site in here:
             if site in self.reads:
@@ -331,11 +343,13 @@ class _Taps:
         """Other addresses may lead to one tensor: that of a child is its parent's, if the parent just hands it on."""
         for made, version, other in self.made:
             here = replace(other, path=site.path, end=site.end, leaf=site.leaf, occurrence=site.occurrence)
-            if made is tensor and version == _version(tensor) and site.overlaps(here, tensor):
+            if made is tensor and version == version_of(tensor) and site.overlaps(here, tensor):
                 _refuse_overlap(site, other)
 
     def _written(self, site: Site, tensor: Tensor) -> Tensor:
         old = site.get(tensor)
+        if self.differentiable:
+            refuse_recomputed(site)
         try:
             new = intervene(self.writes[site], old.clone())
         except WrongShape as error:
@@ -375,22 +389,6 @@ class _Taps:
                     f"{site.path or owner!r} ran {times} times in this forward pass. Say which call {site} means: "
                     f"'{site.path}#0' to '{site.path}#{times - 1}'."
                 )
-
-
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; inference tensors do not count."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """torch's fused transformer layers switched off: they bypass the modules inside them. Restored afterwards."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _refuse_overlap(site: Site, other: Site) -> None:

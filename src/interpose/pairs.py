@@ -71,6 +71,11 @@ class Pairs:
         seed: an int, or a `random.Random` to go on drawing from. The same seed gives the same pairs in any process.
         Raises UnknownPlace for a name that is no input, NoDomain, or Unsatisfiable where nothing can vary.
         """
+        if not hasattr(model, "settings"):
+            raise WrongInput(
+                f"Pairs are drawn from the domains of a causal model, and {type(model).__name__} has none. Give a "
+                "CausalModel, or Pairs(base, source)."
+            )
         if not names:
             raise WrongInput("Pairs.varying needs the name of at least one input variable: which one should vary?")
         others = {name: _others(model, name) for name in names}
@@ -134,6 +139,9 @@ class Pairs:
             raise WrongPairs(
                 f"The prompts have {lengths} tokens. One map needs prompts of one length: make one Pairs a length."
             )
+        for i, answer in enumerate(answers):
+            if isinstance(answer, str) or len(answer) != 2:
+                raise WrongAnswers(f"Pair {i}: answers are (base's, source's), two words, not {answer!r}.")
         ids = [[_answer(lm, text, i) for text in answer] for i, answer in enumerate(answers)]
         return cls(
             list(base),
@@ -330,6 +338,8 @@ def _answer(lm: Any, text: str, pair: int) -> int:
     pieces = lm.tokens(text, special=False)
     if len(pieces) == 1:
         (token,) = lm.token_ids(text, special=False)
+        if token == getattr(lm.tokenizer, "unk_token_id", None):
+            raise WrongAnswers(f"Pair {pair}: the answer {text!r} is unknown to the tokenizer. Choose another word.")
         return int(token)
     other = text[1:] if text.startswith(" ") else " " + text
     hint = f" {other!r} is one token." if len(lm.tokens(other, special=False)) == 1 else ""

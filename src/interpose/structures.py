@@ -61,14 +61,25 @@ def exchange(structure: Any, leaf: str, new: Tensor) -> Any:
 
 
 def copied(structure: Any) -> Any:
-    """The same nested tuples, lists and dicts, with a copy of every tensor."""
+    """The same nested tuples, lists, dicts and dataclasses, in their own types, with a copy of every tensor."""
     if isinstance(structure, Tensor):
         return structure.clone()
-    if isinstance(structure, dict):
-        return {name: copied(part) for name, part in structure.items()}
     if isinstance(structure, tuple | list):
         return _rebuilt(structure, [copied(part) for part in structure])
-    return structure
+    if not (isinstance(structure, dict) or dataclasses.is_dataclass(structure)) or not tensors(structure):
+        return structure
+    again = copy.copy(structure)
+    for name, part in _parts(structure):
+        if isinstance(again, dict):
+            again[name] = copied(part)
+        else:
+            object.__setattr__(again, name, copied(part))
+    return again
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; inference tensors do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _rebuilt(structure: Any, parts: list[Any]) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -85,3 +88,26 @@ def refuse_uninspectable(module: Any) -> None:
                 f"{path or 'The module'!r} is a {kind}: compiled, scripted or replicated modules do not run the hooks "
                 "that read and write. Pass the module it was made from."
             )
+
+
+def refuse_recomputed(where: object) -> None:
+    """Raise WrongInput if the code that runs is called by torch's activation checkpointing."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            raise WrongInput(
+                f"{where} runs under activation checkpointing: backward would compute it again, without the write. "
+                "Switch checkpointing off, or run under torch.no_grad()."
+            )
+        frame = frame.f_back
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """torch's fused transformer layers switched off: they bypass the modules inside them. Restored afterwards."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
