@@ -125,7 +125,7 @@ def _four_runs(
     groups: Sequence[Group],
     flat: Sequence[Any],
     metric: Metric,
-    tick: Callable[[int], object],
+    tick: Callable[[float], object],
 ) -> dict[str, Floats]:
     base, source = model.run(batch.base, read=flat), model.run(batch.source, read=flat)
     change = {place: change_of(base[place], source[place], len(batch)) for place in flat}
@@ -198,7 +198,7 @@ def _array(values: Tensor) -> Floats:
 class _Bar:
     bar: Any
 
-    def __enter__(self) -> Callable[[int], object]:
+    def __enter__(self) -> Callable[[float], object]:
         return self.bar.update if self.bar is not None else lambda runs: None
 
     def __exit__(self, *failure: Any) -> None:

@@ -191,15 +191,16 @@ def _numbers(output: Any) -> Tensor:
 class Scored:
     """A metric bound to its pairs, as a sweep takes it: output -> [pair]. What is bound stays open to a planner.
 
-    tick: called with 1 after each of the outputs, for a progress bar.
+    tick: called with how many of the sweep's writes are done since, in parts of one too, for a progress bar.
+    record: called with the `Work` of a sweep at its end.
     """
 
     metric: Metric
     pairs: Pairs
-    tick: Callable[[int], object] = lambda outputs: None
+    tick: Callable[[float], object] = lambda writes: None
+    record: Callable[[Any], object] = lambda work: None
 
     def __call__(self, output: Any) -> Tensor:
-        self.tick(1)
         return score(self.metric, output, self.pairs)
 
 

@@ -69,6 +69,10 @@ class Written(Generic[Place]):
         return f"<{self.place}: fired {self.fired} x, {changed}>"
 
 
+def untold(_: Any) -> None:
+    """Stands in where nobody wants to hear of progress."""
+
+
 def is_site(thing: Any) -> bool:
     """Whether something is a place that knows its own spelling."""
     return hasattr(thing, "spelling")
@@ -128,6 +132,36 @@ class Run(Generic[Place]):
         return self.values[place]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a sweep cost, and how it was run.
+
+    mechanisms: which savings were in force, in words; forwards: passes through the model, and rows: what they held
+    together; flops: predicted for the matrix products, multiply-add = 2; noise: the largest distance of an untouched
+    row of a pass from the plain run, in the metric's units; unreachable: the writes (by their number in the sweep) from
+    which nothing leads to what the metric reads; notes: what a reader should know.
+    """
+
+    mechanisms: tuple[str, ...] = ()
+    forwards: int = 0
+    rows: int = 0
+    flops: float = 0.0
+    noise: float = 0.0
+    unreachable: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Work) -> Work:
+        """The work of two sweeps together; which writes were unreachable is said of single sweeps only."""
+        return Work(
+            tuple(dict.fromkeys((*self.mechanisms, *other.mechanisms))),
+            self.forwards + other.forwards,
+            self.rows + other.rows,
+            self.flops + other.flops,
+            max(self.noise, other.noise),
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+        )
+
+
 class Model(Protocol[Place]):
     """Anything that runs inputs and lets its places be read and overwritten."""
 
@@ -156,5 +190,15 @@ class Model(Protocol[Place]):
         return
 
     def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
-        """Run once per element of `writes`, each from the same inputs: [write, example] scores."""
-        return torch.stack([metric(self.run(inputs, write=write).output) for write in writes])
+        """Run once per element of `writes`, each from the same inputs: [write, example] scores.
+
+        A metric that has `tick` and `record` (`metrics.Scored`) is told of progress, and of the `Work` done.
+        """
+        scores = []
+        for write in writes:
+            scores.append(metric(self.run(inputs, write=write).output))
+            getattr(metric, "tick", untold)(1)
+        getattr(metric, "record", untold)(
+            Work(("one run a write",), len(writes), sum(score.numel() for score in scores))
+        )
+        return torch.stack(scores)
