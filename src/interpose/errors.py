@@ -90,6 +90,10 @@ class NoEffect(UserWarning):
     """Every cell of a scan shows the same number: a write may not have done what was meant."""
 
 
+class ReplayMismatch(UserWarning):
+    """A saving of the engine did not give what plain runs give, so that a sweep went on without it."""
+
+
 def suggest(wrong: object, choices: Iterable[object], most: int = 12) -> str:
     """A closing sentence for an error: the nearest name there is, or the names there are."""
     names = [str(choice) for choice in choices]

@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .engine.question import ALL, Engine
 from .errors import AmbiguousSite, MissingPart, WrongInput, WrongPairs
 from .network import Network
 from .sites import EACH, Site
@@ -31,8 +32,10 @@ class LanguageModel(Network):
     many tokens. The output of a run is the logits of the next token, [prompt, vocabulary].
     """
 
-    def __init__(self, module: nn.Module, tokenizer: Any = None) -> None:
-        super().__init__(module, example=[[0, 0]])
+    reads_last = True
+
+    def __init__(self, module: nn.Module, tokenizer: Any = None, *, engine: Engine | Literal["full"] = ALL) -> None:
+        super().__init__(module, example=[[0, 0]], engine=engine)
         self.tokenizer = tokenizer
         accepted = inspect.signature(module.forward).parameters
         self.options = {
@@ -145,7 +148,7 @@ class LanguageModel(Network):
         Raises WrongPairs for prompts of unequal length, also where padding hides that.
         """
         options = dict(self.options)
-        if any(self.modules[site.path] in (self.module, self._unembedding()) for site in places):
+        if any(site.path in ("", self.unembedding()) for site in places):
             options.pop("logits_to_keep", None)  # what is read or written there has all positions
         if isinstance(inputs, Mapping):
             given = {name: torch.as_tensor(value, device=self.device) for name, value in inputs.items()}
@@ -178,9 +181,11 @@ class LanguageModel(Network):
             return [self.token_ids(row) for row in rows]
         return [rows] if rows and isinstance(rows[0], int | np.integer) else rows
 
-    def _unembedding(self) -> nn.Module | None:
+    def unembedding(self) -> str | None:
+        """The path of the layer that gives the logits."""
         find = getattr(self.module, "get_output_embeddings", None)
-        return find() if find is not None else None
+        layer = find() if find is not None else None
+        return self.paths.get(layer) if layer is not None else None
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,8 @@
 """Metrics: functions (output, pairs) -> [pair], one number a pair. A metric never averages.
 
-What is said of a metric beside its numbers stands on it as attributes: `needs`, the parts of `Pairs` it reads, and
-`binary`, whether it says yes (1) or no (0), so that its averages are shares.
+What is said of a metric beside its numbers stands on it as attributes: `needs`, the parts of `Pairs` it reads;
+`binary`, whether it says yes (1) or no (0), so that its averages are shares; and `columns`, the part of `Pairs` that
+numbers the only units of the output it reads ("answers"), so that the others need not be computed.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ def logit_difference(logits: Tensor, pairs: Pairs) -> Tensor:
 
 
 logit_difference.needs = ("answers",)  # type: ignore[attr-defined]
+logit_difference.columns = "answers"  # type: ignore[attr-defined]
 
 
 def name_of(metric: Metric) -> str:

@@ -1,4 +1,4 @@
-"""A torch module as a `Model`. This is the only file that registers hooks.
+"""A torch module as a `Model`.
 
 net = Network(module, inputs=("A", "B", "C"), names={"h12": "l1[1]"})
 net.run([1, 2, 3], read=["h12"], write={"l2[2]": -100}).output
@@ -6,34 +6,31 @@ net.run([1, 2, 3], read=["h12"], write={"l2[2]": -100}).output
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .causal_model import CausalModel
+from .engine.probe import Refused
+from .engine.question import ALL, Engine
+from .engine.sweep import swept
 from .errors import (
-    AmbiguousSite,
-    NotFired,
     NotRepeatable,
-    OverlappingWrites,
     UnknownPlace,
     WrongInput,
-    WrongShape,
     suggest,
 )
 from .featurizers import NEURONS
 from .inputs import call_arguments, named_numbers
-from .interventions import Set, as_intervention, fitting, intervene
-from .model import NOTHING, Model, Run, Written, assigned, several
+from .interventions import as_intervention
+from .model import NOTHING, Model, Run, Score, Work, assigned, several, untold
 from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
-from .structures import choose, copied, exchange, version_of
+from .taps import Order, RunTaps, call, refuse_overlap
 from .units import (
     channel_axis,
     declared_width,
@@ -41,14 +38,9 @@ from .units import (
     is_layer,
     is_leaf,
     is_neural,
-    plain_attention,
-    refuse_recomputed,
     refuse_uninspectable,
     unsteady,
 )
-
-ONE_AT_A_TIME = threading.RLock()
-"""Hooks on a module, and torch's choice of attention path, belong to one run at a time."""
 
 
 class Network(Model[Site]):
@@ -59,10 +51,13 @@ class Network(Model[Site]):
         either, or a tensor, and the module is given a float tensor [..., names]; the names are places too.
     names: names for sites, as {"h12": "l1[1]"}.
     example: an input to learn shapes from, where modules do not declare them; not needed with `inputs`.
+    engine: which savings a sweep may use; "full" makes one run a write, which gives the same.
 
     Without `inputs`, what is run is handed to the module as it is. A dict whose keys are parameters of `forward` is
     passed by keyword; a tuple is spread over positional parameters where `forward` needs several.
     """
+
+    reads_last = False  # whether nothing of the output is read but what stands at the last position
 
     def __init__(
         self,
@@ -71,9 +66,11 @@ class Network(Model[Site]):
         inputs: Sequence[str] | None = None,
         names: Mapping[str, str | Site] = NOTHING,
         example: Any = None,
+        engine: Engine | Literal["full"] = ALL,
     ) -> None:
         refuse_uninspectable(module)
         self.module = module
+        self.engine = engine
         self.inputs = tuple(inputs or ())
         self.modules = dict(module.named_modules(remove_duplicate=False))
         self.example = [[0.0] * len(self.inputs)] if self.inputs and example is None else example
@@ -152,13 +149,11 @@ class Network(Model[Site]):
         found = list(dict.fromkeys(self.paths[self.modules[path]] for path in found))
         if self.example is None:
             return tuple(found)
-        met: dict[str, None] = {}
-        with ExitStack() as stack, torch.no_grad():
-            for path in found:
-                hook = self.modules[path].register_forward_hook(lambda *_, path=path: met.setdefault(path))
-                stack.callback(hook.remove)
-            self.run(self.example)
-        return tuple(met)
+        order = Order(map(Site, found), self.modules)
+        args, kwargs = self.arguments(self.example)
+        with torch.no_grad():
+            call(self.module, args, kwargs, order)
+        return tuple(order.paths)
 
     def neurons(self, *paths: str) -> tuple[Site, ...]:
         """One site a unit of what the modules at `paths` return; by default, of every layer but the last.
@@ -204,19 +199,33 @@ class Network(Model[Site]):
         AmbiguousSite or NotFired if what passes does not fit the site. The module is left as it was in any case.
         """
         reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
-        writes: dict[Site, Callable[[Any], Any]] = {}
-        for spelling, new in assigned(write).items():
-            site = self.place(spelling)
-            for other in writes:
-                if site.overlaps(other):
-                    _refuse_overlap(site, other)
-            writes[site] = as_intervention(new)
+        writes = checked_writes(self, write)
         args, kwargs = self.arguments(inputs, [*reads, *writes])
-        taps = _Taps(reads, writes, self.modules)
-        with ONE_AT_A_TIME, taps.attached(), plain_attention():
-            output = self.module(*copied(args), **copied(kwargs))  # the module may work in place on them
-        taps.check(type(self.module).__name__)
+        taps = RunTaps(reads, writes, self.modules)
+        output = call(self.module, args, kwargs, taps)
         return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
+
+    def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
+        """Run once per element of `writes`, each from the same inputs: [write, example] scores, without gradients.
+
+        What the same run would compute again is not computed again: see `Engine`. Where the engine cannot be sure, it
+        makes one run a write. Warns ReplayMismatch where a saving did not give what plain runs give.
+        """
+        with torch.no_grad():
+            notes: tuple[str, ...] = ("engine='full'",)
+            if self.engine != "full" and len(writes):
+                checked = [checked_writes(self, write) for write in writes]
+                sites = list(dict.fromkeys(site for write in checked for site in write))
+                try:
+                    return swept(self, self.arguments(inputs, sites), checked, metric, self.engine)
+                except Refused as reason:
+                    notes = (f"One run a write: {reason}.",)
+            getattr(metric, "record", untold)(Work(notes=notes))
+            return super().sweep(inputs, writes, metric=metric)
+
+    def unembedding(self) -> str | None:
+        """The path of the layer whose units are the outcome, where that is known."""
+        return None
 
     def ready(self) -> None:
         """Raise NotRepeatable where the module's mode makes a run depend on other rows, or on chance."""
@@ -262,137 +271,13 @@ class Network(Model[Site]):
         return neuron_graph(self, [self.place(path) for path in layers or self.layers()])
 
 
-# -- hooks -----------------------------------------------------------------------------------------
-
-
-class _Taps:
-    """The reads and writes of one run, and the hooks that carry them out."""
-
-    def __init__(
-        self, reads: Sequence[Site], writes: Mapping[Site, Callable[[Any], Any]], modules: Mapping[str, nn.Module]
-    ) -> None:
-        self.reads, self.writes, self.modules = reads, writes, modules
-        self.values: dict[Site, Tensor] = {}
-        self.changes: dict[Site, tuple[Tensor, Tensor]] = {}
-        self.calls: dict[str, int] = {}
-        self.open: dict[str, list[int]] = {}  # the calls that have begun and not ended, innermost last
-        self.met: dict[Site, int] = dict.fromkeys([*writes, *reads], 0)
-        self.made: list[tuple[Tensor, int, Site]] = []  # tensors that hold a write, as they were when it was made
-        self.failure: BaseException | None = None
-        self.thread = threading.get_ident()
-        self.differentiable = torch.is_grad_enabled()
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Hooks on the modules that are read or written, for the time of one run."""
-        with ExitStack() as stack:
-            for path in dict.fromkeys(site.path for site in self.met):
-                module = self.modules[path]
-                stack.callback(module.register_forward_pre_hook(self._before(path), with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(self._after(path)).remove)
-            yield
-
-    def _before(self, path: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if threading.get_ident() != self.thread:
-                return None  # somebody else's call of the same module
-            call = self.calls.get(path, 0)
-            self.calls[path] = call + 1
-            self.open.setdefault(path, []).append(call)
-            given = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
-            changed = self._visit(path, "input", call, given)
-            if changed is given:
-                return None
-            return tuple(changed[str(i)] for i in range(len(args))), {name: changed[name] for name in kwargs}
-
-        return hook
-
-    def _after(self, path: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            if threading.get_ident() != self.thread:
-                return None
-            return self._visit(path, "output", self.open[path].pop(), output)
-
-        return hook
-
-    def _visit(self, path: str, end: str, call: int, structure: Any) -> Any:
-        try:
-            return self._visited(path, end, call, structure)
-        except BaseException as failure:
-            self.failure = self.failure or failure  # the module may catch it and go on without the write
-            raise
-
-    def _visited(self, path: str, end: str, call: int, structure: Any) -> Any:
-        here = [site for site in self.met if (site.path, site.end) == (path, end) and site.occurrence in (None, call)]
-        for site in here:
-            self.met[site] += 1
-        here = [site for site in here if self.met[site] == 1]  # check() refuses a second call without an occurrence
-        for site in here:
-            if site in self.writes:
-                leaf, tensor = choose(structure, site.leaf, f"{path}:{end}")
-                self._refuse_overlap(site, tensor)
-                new = self._written(site, tensor)
-                self.made.append((new, version_of(new), site))
-                structure = exchange(structure, leaf, new)
-        for site in here:
-            if site in self.reads:
-                self.values[site] = site.get(choose(structure, site.leaf, f"{path}:{end}")[1]).clone()
-        return structure
-
-    def _refuse_overlap(self, site: Site, tensor: Tensor) -> None:
-        """Other addresses may lead to one tensor: that of a child is its parent's, if the parent just hands it on."""
-        for made, version, other in self.made:
-            here = replace(other, path=site.path, end=site.end, leaf=site.leaf, occurrence=site.occurrence)
-            if made is tensor and version == version_of(tensor) and site.overlaps(here, tensor):
-                _refuse_overlap(site, other)
-
-    def _written(self, site: Site, tensor: Tensor) -> Tensor:
-        old = site.get(tensor)
-        if self.differentiable:
-            refuse_recomputed(site)
-        try:
-            new = intervene(self.writes[site], old.clone())
-        except WrongShape as error:
-            raise WrongShape(f"At {site}: {error}. Read the same site from a source run, or pass a number.") from None
-        if not isinstance(new, Tensor):
-            new = Set(new)(old)
-        if new.shape != old.shape:
-            raise WrongShape(
-                f"At {site}: the intervention made {tuple(new.shape)} of {tuple(old.shape)}. It should keep the shape."
-            )
-        new = fitting(new, old, site).clone()  # a copy: what comes later in the network may overwrite it in place
-        self.changes[site] = old.detach().clone(), new.detach().clone()
-        return site.set(tensor, new)
-
-    def ledger(self) -> tuple[Written[Site], ...]:
-        """What every write did, in the order in which the sites were met."""
-        return tuple(Written(site, self.met[site], old, new) for site, (old, new) in self.changes.items())
-
-    def check(self, owner: str) -> None:
-        """Raise NotFired for a site that was not met, AmbiguousSite for one met in several calls."""
-        if self.failure is not None:
-            raise self.failure
-        for site, times in self.met.items():
-            calls = self.calls.get(site.path, 0)
-            if times == 0 and calls == 0:
-                raise NotFired(
-                    f"{site.path or owner!r} did not run in this forward pass, so nothing was read or written at "
-                    f"{site}. Is it on a branch not taken, or bypassed by a fused path?"
-                )
-            if times == 0:
-                raise NotFired(
-                    f"{site.path or owner!r} ran {calls} times, so there is no call #{site.occurrence}: they count "
-                    "from #0."
-                )
-            if times > 1:
-                raise AmbiguousSite(
-                    f"{site.path or owner!r} ran {times} times in this forward pass. Say which call {site} means: "
-                    f"'{site.path}#0' to '{site.path}#{times - 1}'."
-                )
-
-
-def _refuse_overlap(site: Site, other: Site) -> None:
-    raise OverlappingWrites(
-        f"{site} and {other} overwrite the same units, and the last would silently win. "
-        "Write them once, or one after another with Chain(first, second)."
-    )
+def checked_writes(network: Network, write: Mapping[Any, Any]) -> dict[Site, Callable[[Any], Any]]:
+    """Sites and interventions. Raises UnknownPlace, WrongInput, or OverlappingWrites, naming both."""
+    writes: dict[Site, Callable[[Any], Any]] = {}
+    for spelling, new in assigned(write).items():
+        site = network.place(spelling)
+        for other in writes:
+            if site.overlaps(other):
+                refuse_overlap(site, other)
+        writes[site] = as_intervention(new)
+    return writes

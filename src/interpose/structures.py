@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -60,21 +60,39 @@ def exchange(structure: Any, leaf: str, new: Tensor) -> Any:
     return rebuilt
 
 
-def copied(structure: Any) -> Any:
-    """The same nested tuples, lists, dicts and dataclasses, in their own types, with a copy of every tensor."""
+def mapped(structure: Any, change: Callable[[str, Tensor], Tensor], at: str = "") -> Any:
+    """The same nested tuples, lists, dicts and dataclasses, in their own types, with other tensors in them.
+
+    change: a function of the dotted path that leads to a tensor, and the tensor; the original is not touched.
+    """
     if isinstance(structure, Tensor):
-        return structure.clone()
+        return change(at, structure)
+    inside = at + "." if at else ""
     if isinstance(structure, tuple | list):
-        return _rebuilt(structure, [copied(part) for part in structure])
+        return _rebuilt(structure, [mapped(part, change, f"{inside}{i}") for i, part in enumerate(structure)])
     if not (isinstance(structure, dict) or dataclasses.is_dataclass(structure)) or not tensors(structure):
         return structure
     again = copy.copy(structure)
     for name, part in _parts(structure):
         if isinstance(again, dict):
-            again[name] = copied(part)
+            again[name] = mapped(part, change, f"{inside}{name}")
         else:
-            object.__setattr__(again, name, copied(part))
+            object.__setattr__(again, name, mapped(part, change, f"{inside}{name}"))
     return again
+
+
+def copied(structure: Any) -> Any:
+    """The same structure with a copy of every tensor."""
+    return mapped(structure, lambda _, tensor: tensor.clone())
+
+
+def is_plain(structure: Any) -> bool:
+    """Whether there is nothing but tensors, numbers, texts and None in nested tuples, lists, dicts and dataclasses."""
+    if structure is None or isinstance(structure, Tensor | bool | int | float | complex | str):
+        return True
+    parts = _parts(structure)
+    empty = isinstance(structure, tuple | list | dict) and not parts
+    return empty or (bool(parts) and all(is_plain(part) for _, part in parts))
 
 
 def version_of(tensor: Tensor) -> int:

@@ -1,0 +1,190 @@
+"""One pass: base rows and patched rows together, through the part of the network that the writes can change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..sites import Site
+from ..structures import tensors
+from ..taps import RowTaps, RowWrite, call
+from .axes import Deviated, rows_of
+from .events import Key, products
+from .plan import Write, cells_in
+from .probe import Given, Probe
+from .skip import Comparison
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What each row of a pass is: first one base row an example, then one row a cell.
+
+    examples: [base row], the example it is; owner: [cell], its base row; where: for each write, its rows and the
+    places of its cells among the examples.
+    """
+
+    examples: Tensor
+    owner: Tensor
+    where: tuple[tuple[Write, slice, Tensor], ...]
+
+    @property
+    def index(self) -> Tensor:
+        """[row]: which example it belongs to."""
+        return torch.cat([self.examples, self.examples.index_select(0, self.owner)])
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.examples) + len(self.owner)
+
+    def taps(self, modules: Mapping[str, nn.Module]) -> RowTaps:
+        """The writes of these rows, as hooks."""
+        writes: dict[Site, list[RowWrite]] = {}
+        for write, rows, places in self.where:
+            examples = None if write.whole else self.examples.index_select(0, places)
+            for site, intervention in write.sites.items():
+                entry = RowWrite(rows, intervention, examples, write.number, len(write.sites) == 1)
+                writes.setdefault(site, []).append(entry)
+        return RowTaps(writes, self.count, modules)
+
+
+def laid_out(writes: Sequence[Write], examples: Tensor) -> Rows:
+    """Base rows for the examples, then the cells of the writes, each write's in a block of its own."""
+    owners: list[Tensor] = []
+    where = []
+    at = len(examples)
+    for write in writes:
+        places = cells_in(write, examples) - int(examples[0])
+        if len(places):
+            where.append((write, slice(at, at + len(places)), places))
+            owners.append(places)
+            at += len(places)
+    return Rows(examples, torch.cat(owners) if owners else torch.zeros(0, dtype=torch.long), tuple(where))
+
+
+@dataclass
+class Conductor:
+    """Decides for every call of a pass: hand out what is known, make it for the tokens that differ, or make it.
+
+    given: the calls whose output is handed out, with that output for the pass's rows; comparison: how to skip, if at
+    all; touched: the calls in which something is written, so that what is inside of them is looked at.
+    last_only: the calls of which only the last token matters; stand_ins: other functions for some modules; seen: what
+    goes on from a call that was made, given its number and output.
+    Raises Deviated where the calls are not those of the recording.
+    """
+
+    probe: Probe
+    paths: Mapping[nn.Module, str]
+    given: Mapping[int, Callable[[], Any]]
+    comparison: Comparison | None
+    touched: frozenset[int]
+    last_only: frozenset[int] = frozenset()
+    stand_ins: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    next: int = 0
+    inside: bool = False
+    flops: float = 0.0
+    failure: Deviated | None = None
+    seen: Callable[[int, Any], Any] = field(default=lambda i, output: output)
+
+    def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
+        """What to call in place of each module's `forward`."""
+        self.thread = threading.get_ident()
+        return {module: self._conducted(module, path) for module, path in self.paths.items()}
+
+    def finish(self) -> None:
+        """Raise Deviated unless all the calls of the recording were met."""
+        if self.failure is None and self.next != len(self.probe.events):
+            self.failure = Deviated(f"{self.probe.events[self.next].key[0]!r} was not called.")
+        if self.failure is not None:
+            raise self.failure
+
+    def _conducted(self, module: nn.Module, path: str) -> Callable[..., Any]:
+        original = module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if self.inside or threading.get_ident() != self.thread:
+                return original(*args, **kwargs)
+            i = self._met(path)
+            if i in self.given:
+                self.next = self.probe.after[i]
+                return self.given[i]()
+            if path in self.stand_ins:
+                return self.stand_ins[path](*args)
+            if not self.probe.tokenwise[i] or i in self.touched:
+                self.flops += products(module, list(tensors((args, kwargs)).values()))
+                return self.seen(i, original(*args, **kwargs))
+            self.next, self.inside = self.probe.after[i], True
+            try:
+                (x,) = args
+                if self.comparison is None or x.ndim < 2 or len(x) != self.comparison.base + len(self.comparison.owner):
+                    output, share = original(x, **kwargs), 1.0
+                else:
+                    last = i in self.last_only
+                    output, share = self.comparison.call(lambda t: original(t, **kwargs), x, last_only=last)
+                self.flops += share * self.probe.per_token[i] * x.numel() / x.shape[-1]
+            finally:
+                self.inside = False
+            return self.seen(i, output)
+
+        return forward
+
+    def _met(self, path: str) -> int:
+        i = self.next
+        if i >= len(self.probe.events) or self.probe.events[i].key[0] != path:
+            expected = self.probe.events[i].key[0] if i < len(self.probe.events) else "the end"
+            self.failure = self.failure or Deviated(f"{path!r} was called where {expected!r} was expected.")
+            raise self.failure
+        self.next = i + 1
+        return i
+
+
+def touched(sites: Sequence[Site], probe: Probe) -> frozenset[int]:
+    """The calls inside which one of the sites is, by their numbers."""
+    found: set[int] = set()
+    paths = {site.path for site in sites}
+    for event in probe.events:
+        above = event.parent if event.key[0] in paths else None
+        while above is not None:
+            found.add(above)
+            above = probe.events[above].parent
+    return frozenset(found)
+
+
+def handed_out(
+    probe: Probe, numbers: Sequence[int], outputs: Mapping[Key, Any], rows: Tensor, size: int
+) -> dict[int, Callable[[], Any]]:
+    """Functions that give what was recorded of these calls, for the rows of a pass."""
+
+    def of(i: int) -> Callable[[], Any]:
+        axes = probe.axes[i]
+        assert axes is not None
+        return lambda: rows_of(outputs[probe.events[i].key], axes, rows, size)
+
+    return {i: of(i) for i in numbers}
+
+
+def run_plain(module: nn.Module, given: Given, rows: Rows, modules: Mapping[str, nn.Module]) -> Any:
+    """The output of a pass in which every call is made for all rows."""
+    wide = given.rows(rows.index)
+    return call(module, wide.args, wide.kwargs, rows.taps(modules))
+
+
+def run_conducted(
+    module: nn.Module, given: Given, rows: Rows, modules: Mapping[str, nn.Module], conductor: Conductor
+) -> Any:
+    """The output of a pass with a conductor. Raises Deviated."""
+    wide = given.rows(rows.index)
+    taps = rows.taps(modules)
+    try:
+        output = call(module, wide.args, wide.kwargs, taps, conductor.forwards())
+    except Exception:
+        if conductor.failure is not None:
+            raise conductor.failure from None
+        raise
+    conductor.finish()
+    return output

@@ -1,0 +1,182 @@
+"""What two rows tell of a network: its calls, where rows are in what they give, and which treat tokens one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..structures import mapped, tensors
+from ..taps import RunTaps, call
+from .axes import Axes, row_axes
+from .events import Event, Key, Recorder
+from .skip import is_tokenwise
+
+
+class Refused(Exception):
+    """Why a saving, or the engine as a whole, is not used here."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """How a module is called with a batch: arguments of which every tensor, list and array has a row an example."""
+
+    args: Any
+    kwargs: Any
+    size: int
+
+    def rows(self, index: Tensor) -> Given:
+        """The arguments of a batch of these rows. Raises Refused where something has no rows."""
+        found: list[object] = []
+
+        def chosen(path: str, tensor: Tensor) -> Tensor:
+            if not tensor.ndim or len(tensor) != self.size:
+                raise Refused(f"the input {path} has shape {tuple(tensor.shape)}, not {self.size} rows")
+            found.append(path)
+            return tensor.index_select(0, index.to(tensor.device))
+
+        given = mapped((self.args, self.kwargs), chosen)
+        if not found:
+            raise Refused("the module is given no tensor, so its rows cannot be taken apart")
+        args, kwargs = given
+        return Given(args, kwargs, len(index))
+
+
+@dataclass
+class Probe:
+    """The calls of a run, and what is known of each by its number.
+
+    after: the number of the first later call that did not happen inside; axes: where rows are in its output, None where
+    that is not clear; tokenwise: whether it treats each token by itself; per_token: the operations of its products for
+    one token; rows: the two rows; forwards: how many runs this took.
+    """
+
+    events: list[Event]
+    axes: list[Axes | None]
+    tokenwise: list[bool]
+    after: list[int]
+    per_token: list[float]
+    rows: Given
+    forwards: int
+
+    @cached_property
+    def number(self) -> Mapping[Key, int]:
+        """Calls by their addresses."""
+        return {event.key: i for i, event in enumerate(self.events)}
+
+    @cached_property
+    def outputs(self) -> Mapping[Key, Any]:
+        """What the calls gave for the two rows."""
+        return {event.key: event.output for event in self.events}
+
+    def steady(self, i: int) -> bool:
+        """Whether a call may be left out where its output is known."""
+        return self.events[i].steady and self.axes[i] is not None
+
+    def given(self, clock: int) -> list[int]:
+        """The outermost calls that have ended by some time and may be left out, if what they gave is handed out."""
+        found, i = [], 0
+        while i < len(self.events):
+            if self.events[i].end <= clock and self.steady(i):
+                found.append(i)
+                i = self.after[i]
+            else:
+                i += 1
+        return found
+
+    def cost_from(self, clock: int) -> float:
+        """Operations of one row's matrix products from some time on."""
+        return sum(event.flops for event in self.events if event.end > clock) / self.rows.size
+
+    @property
+    def row_bytes(self) -> int:
+        """A rough size of what one row needs while it passes through: several of the largest tensors."""
+        return 8 * max((event.size for event in self.events), default=0) // self.rows.size
+
+
+def probe(
+    module: nn.Module, paths: Mapping[nn.Module, str], modules: Mapping[str, nn.Module], given: Given, smallest: int
+) -> Probe:
+    """Run two unlike rows together, and the second alone.
+
+    Raises Refused where the two runs do not make the same calls, so that calls cannot be told apart.
+    """
+    both = given.rows(_two_unlike(given))
+    alone = both.rows(torch.tensor([1]))
+    runs = []
+    for rows in (both, alone):
+        recorder = Recorder(paths, keep=None)
+        call(module, rows.args, rows.kwargs, RunTaps((), {}, modules), recorder.forwards())
+        runs.append(recorder.events)
+    events, others = runs
+    tokenwise = _tokenwise(events, modules, smallest)
+    after = _after(events)
+    _same_outline(events, others, tokenwise, after)
+    alone_by_key = {event.key: event for event in others}
+    axes = [
+        row_axes(event.output, alone_by_key[event.key].output) if event.key in alone_by_key else None
+        for event in events
+    ]
+    for event in events:
+        event.called = ((), {})
+    per_token = [
+        2.0 * _weights(modules[event.key[0]]) if one else 0.0 for event, one in zip(events, tokenwise, strict=True)
+    ]
+    return Probe(events, axes, tokenwise, after, per_token, both, forwards=2)
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+
+
+def _outline(events: list[Event], atoms: list[bool], after: list[int]) -> list[Key]:
+    """The calls in their order, without those inside a token-wise one."""
+    found, i = [], 0
+    while i < len(events):
+        found.append(events[i].key)
+        i = after[i] if atoms[i] else i + 1
+    return found
+
+
+def _same_outline(events: list[Event], others: list[Event], atoms: list[bool], after: list[int]) -> None:
+    """Raise Refused unless two runs make the same calls, but for those inside token-wise ones."""
+    whole = {event.key for event, atom in zip(events, atoms, strict=True) if atom}
+    theirs = _outline(others, [event.key in whole for event in others], _after(others))
+    ours = _outline(events, atoms, after)
+    if ours != theirs:
+        path = next((a[0] for a, b in zip(ours, theirs, strict=False) if a != b), "the last call")
+        raise Refused(f"which calls are made depends on the input: runs part at {path!r}")
+
+
+def _after(events: list[Event]) -> list[int]:
+    """For every call the number of the first later one that did not happen inside it."""
+    starts = [event.start for event in events]
+    after = []
+    for i, event in enumerate(events):
+        j = i + 1
+        while j < len(events) and starts[j] < event.end:
+            j += 1
+        after.append(j)
+    return after
+
+
+def _tokenwise(events: list[Event], modules: Mapping[str, nn.Module], smallest: int) -> list[bool]:
+    def of(event: Event) -> bool:
+        module = modules[event.key[0]]
+        forward: Callable[..., Any] = module.forward
+        return event.steady and is_tokenwise(module, forward, event.called, event.output, smallest)
+
+    return [of(event) for event in events]
+
+
+def _two_unlike(given: Given) -> Tensor:
+    """Two rows that differ, or the first twice where there are none."""
+    columns = [tensor for tensor in tensors((given.args, given.kwargs)).values() if tensor.ndim]
+    for i in range(1, given.size):
+        if any(not torch.equal(column[i], column[0]) for column in columns if len(column) == given.size):
+            return torch.tensor([0, i])
+    return torch.tensor([0, 0])
