@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import interpose as ip
 import tiny
@@ -176,6 +178,103 @@ def test_swapped_pairs_are_labelled_by_their_own_tokens(lm):
     assert ">3 Berlin<" in alone.heatmap().svg()
 
 
+# -- heads -----------------------------------------------------------------------------------------------
+
+ATTENTION = {"llama": "self_attn", "gpt2": "attn", "neox": "attention"}
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_all_heads_of_a_layer_are_the_attentions_output(kind):
+    lm = ip.LanguageModel(tiny.model(kind).double(), tiny.tokenizer())
+    paris, rome = prompts("Paris", "Rome")
+    before, donor = lm.run(paris).output, lm.run(rome).output
+    for layer, block in enumerate(lm.blocks()):
+        whole = lm.site(f"{block}.{ATTENTION[kind]}", leaf="0")
+        expected = ip.interchange(lm, paris, {whole: rome}).output
+        run = ip.interchange(lm, paris, dict.fromkeys(lm.heads(layers=[layer]), rome))
+        torch.testing.assert_close(run.output, expected)
+        assert not torch.allclose(expected, before) and not torch.allclose(expected, donor)
+        at_each = dict.fromkeys(lm.heads(layers=[layer], positions=range(10)), rome)
+        torch.testing.assert_close(ip.interchange(lm, paris, at_each).output, expected)
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_writing_a_head_leaves_the_others_bit_identical(kind):
+    lm = ip.LanguageModel(tiny.model(kind), tiny.tokenizer())
+    heads = lm.heads(layers=[1])
+    before = lm.run(prompts("Paris"), read=heads)
+    for written in heads:
+        after = lm.run(prompts("Paris"), read=heads, write={written: 3.0})
+        assert (after[written] == 3).all() and not torch.equal(after.output, before.output)
+        assert all(torch.equal(after[other], before[other]) for other in heads if other != written)
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_a_head_is_what_its_queries_gather(kind):
+    """By value: the head's units are its attention weights times the values of its group, [prompt, token, width]."""
+    module = tiny.model(kind)
+    module.set_attn_implementation("eager")
+    lm = ip.LanguageModel(module, tiny.tokenizer())
+    values = {"llama": "self_attn.v_proj", "gpt2": "attn.c_attn", "neox": "attention.query_key_value"}
+    source = lm.site(f"{lm.blocks()[1]}.{values[kind]}")
+    run = lm.run(prompts("Paris", "Rome"), read=[source, *lm.heads(layers=[1])])
+    ids = torch.tensor([lm.token_ids(prompt) for prompt in prompts("Paris", "Rome")])
+    with torch.no_grad():
+        patterns = module(ids, output_attentions=True).attentions[1]
+    for h, head in enumerate(lm.heads(layers=[1])):
+        start = {"llama": 8 * (h // 2), "gpt2": 64 + 8 * h, "neox": 24 * h + 16}[kind]
+        torch.testing.assert_close(run[head], patterns[:, h] @ run[source][..., start : start + 8])
+
+
+def test_a_scan_of_heads_is_a_map_of_layers_and_heads(lm):
+    pairs = capitals.pairs(lm, n=3)
+    scan = ip.scan(lm, pairs, lm.heads(), metric=ip.logit_difference)
+    assert scan.data.nie.dims == ("pair", "layer", "head") and scan.data.nie.shape == (3, 3, 4)
+    svg = scan.heatmap().svg()
+    assert ">head<" in svg and ">layer<" in svg
+    last = ip.scan(lm, pairs, lm.heads(positions=[-1]), metric=ip.logit_difference)
+    assert last.data.nie.dims == ("pair", "layer", "head", "position") and last.labels[0] == "layer 0 head 0 @ 9"
+
+
+def test_heads_are_named_and_chosen(lm):
+    assert [str(site) for site in lm.heads(layers=[2])] == [f"layer 2 head {head}" for head in range(4)]
+    assert [str(site) for site in lm.heads(layers=[0], positions=[-1])][:2] == [
+        "layer 0 head 0 @ -1",
+        "layer 0 head 1 @ -1",
+    ]
+    assert lm.heads(layers=[1])[3].spelling == "model.layers.1.self_attn.o_proj:input[24:32]"
+    for name in ("layer 1 head 2", "layer 1 head 3 @ 4", "layer 0 head 0 @ -1"):
+        assert str(lm.place(name)) == name
+    inputs = prompts("Paris", "Rome")
+    run = lm.run(inputs, read=["layer 1 head 2", "layer 1 head 2 @ 4", "layer 1"])
+    assert torch.equal(run["layer 1 head 2"][:, 4], run["layer 1 head 2 @ 4"])
+    assert lm.heads(layers=[1])[2] in run.values
+
+
+def test_heads_may_be_wider_or_narrower_than_their_share():
+    config = tiny.CONFIGS["llama"](50)
+    config.head_dim = 6
+    lm = ip.LanguageModel(AutoModelForCausalLM.from_config(config).eval())
+    assert [head.units for head in lm.heads(layers=[0])] == [tuple(range(6 * h, 6 * h + 6)) for h in range(4)]
+    assert lm.width(lm.heads()[0]) == 24
+
+
+def test_heads_that_are_not_found_are_refused():
+    lm = ip.LanguageModel(tiny.model())
+    lm.module.config.num_attention_heads = 3
+    with pytest.raises(
+        errors.WrongInput, match=r"no output projection from 3 heads of 8 units to 32 in model.layers.0"
+    ):
+        lm.heads()
+    lm.module.config = types.SimpleNamespace(num_hidden_layers=3)
+    with pytest.raises(errors.WrongInput, match=r"does not say how many heads .* lm.site\('model.layers.2.ATTENTION"):
+        lm.heads(layers=[2])
+    without = tiny.model()
+    del without.model.layers[1].self_attn
+    with pytest.raises(errors.WrongInput, match=r"There is no one attention in model.layers.1"):
+        ip.LanguageModel(without).heads(layers=[1])
+
+
 # -- pairs of prompts ----------------------------------------------------------------------------------------
 
 
@@ -225,6 +324,12 @@ def test_prompts_and_answers_are_checked_token_by_token(lm, base, source, answer
     [
         (lambda lm: lm.residual(layers=[3]), errors.WrongInput, "There is no layer 3: the blocks count from 0 to 2."),
         (lambda lm: lm.residual(layers=[-1]), errors.WrongInput, "There is no layer -1"),
+        (lambda lm: lm.heads(layers=[3]), errors.WrongInput, "There is no layer 3: the blocks count from 0 to 2."),
+        (
+            lambda lm: lm.place("layer 1 head 4"),
+            errors.WrongInput,
+            "Layer 1 has no head 4: its heads count from 0 to 3.",
+        ),
         (lambda lm: lm.run(["a", "The city of"]), errors.WrongPairs, "Prompts that run together have equally many"),
         (
             lambda lm: lm.run(prompts("Paris"), read=lm.residual(positions=[10])),

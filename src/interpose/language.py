@@ -21,6 +21,10 @@ from .engine.question import ALL, Engine
 from .errors import AmbiguousSite, MissingPart, WrongInput, WrongPairs
 from .network import Network
 from .sites import EACH, Site
+from .units import declared_width, is_neural
+
+ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+"""What blocks call their attention, if its class does not say that it is one."""
 
 
 class LanguageModel(Network):
@@ -106,9 +110,6 @@ class LanguageModel(Network):
         Raises WrongInput for a layer that does not exist.
         """
         blocks = self.blocks()
-        wanted = range(len(blocks)) if layers is None else layers
-        if wrong := [layer for layer in wanted if not 0 <= layer < len(blocks)]:
-            raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {len(blocks) - 1}.")
         return tuple(
             Site(
                 blocks[layer],
@@ -118,9 +119,73 @@ class LanguageModel(Network):
                 coordinates=(("layer", layer, layer), ("position", position, _rank(position))),
                 cut=(f"the residual stream after layer {layer}", 1) if positions is None else None,
             )
-            for layer in map(int, wanted)
+            for layer in self._layers(layers)
             for position in ([EACH] if positions is None else map(int, positions))
         )
+
+    def heads(self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+        """The attention heads: one site a layer and query head, and position where some are given.
+
+        A head is what it hands to the output projection of its attention: units h*d to (h+1)*d of that input, for heads
+        of width d. Without positions a run, and a scan too, writes all positions of a head together.
+        Raises WrongInput for a layer that does not exist, or whose output projection is not found.
+        """
+        sites = []
+        for layer in self._layers(layers):
+            path, heads, width = self._projection(layer)
+            for head in range(heads):
+                for position in [None] if positions is None else map(int, positions):
+                    where = () if position is None else (("position", position, _rank(position)),)
+                    sites.append(
+                        Site(
+                            path,
+                            units=tuple(range(head * width, (head + 1) * width)),
+                            position=position,
+                            end="input",
+                            name=f"layer {layer} head {head}" + ("" if position is None else f" @ {position}"),
+                            coordinates=(("layer", layer, layer), ("head", head, head), *where),
+                        )
+                    )
+        return tuple(sites)
+
+    def _layers(self, layers: Sequence[int] | None) -> list[int]:
+        count = len(self.blocks())
+        wanted = range(count) if layers is None else layers
+        if wrong := [layer for layer in wanted if not 0 <= layer < count]:
+            raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {count - 1}.")
+        return [int(layer) for layer in wanted]
+
+    def _projection(self, layer: int) -> tuple[str, int, int]:
+        """The path of a block's output projection, how many heads it projects, and their width."""
+        config = getattr(self.module, "config", None)
+        block = self.blocks()[layer]
+        heads, size = (getattr(config, name, None) for name in ("num_attention_heads", "hidden_size"))
+        by_hand = (
+            f"Name the units of a head by its module's path, as in lm.site('{block}.ATTENTION.PROJECTION', "
+            "end='input', units=range(WIDTH))."
+        )
+        if not (isinstance(heads, int) and isinstance(size, int)):
+            raise WrongInput(f"The configuration does not say how many heads of what width a layer has. {by_hand}")
+        width = getattr(config, "head_dim", None) or size // heads
+        attention = _attention(self.modules[block])
+        fitting = [
+            path
+            for path in (self._neural if attention else ())
+            if path.startswith(f"{block}.{attention}.")
+            and declared_width(self.modules[path], "input") == heads * width
+            and declared_width(self.modules[path], "output") == size
+        ]
+        if not fitting:
+            missing = (
+                f"output projection from {heads} heads of {width} units to {size}" if attention else "one attention"
+            )
+            raise WrongInput(f"There is no {missing} in {block}. {by_hand}")
+        return fitting[-1], heads, width
+
+    @cached_property
+    def _neural(self) -> tuple[str, ...]:
+        """The linear layers, in the order in which a run meets them."""
+        return tuple(path for path in self.layers() if is_neural(self.modules[path]))
 
     @cached_property
     def _stream(self) -> str | None:
@@ -133,12 +198,22 @@ class LanguageModel(Network):
         return None
 
     def place(self, spelling: Any) -> Site:
-        """The site that a spelling means; "layer 3" and "layer 3 @ -1" are the residual stream, as tables call it."""
-        match = re.fullmatch(r"layer (\d+)(?: @ (-?\d+))?", spelling) if isinstance(spelling, str) else None
+        """The site that a spelling means; as tables call it, "layer 3" and "layer 3 @ -1" are the residual stream.
+
+        "layer 3 head 5" and "layer 3 head 5 @ -1" are heads.
+        """
+        match = (
+            re.fullmatch(r"layer (\d+)( head (\d+))?(?: @ (-?\d+))?", spelling) if isinstance(spelling, str) else None
+        )
         if match is None:
             return super().place(spelling)
-        positions = None if match[2] is None else [int(match[2])]
-        return self.residual(layers=[int(match[1])], positions=positions)[0]
+        layers, positions = [int(match[1])], None if match[4] is None else [int(match[4])]
+        if match[2] is None:
+            return self.residual(layers=layers, positions=positions)[0]
+        heads, head = self.heads(layers=layers, positions=positions), int(match[3])
+        if head >= len(heads):
+            raise WrongInput(f"Layer {match[1]} has no head {head}: its heads count from 0 to {len(heads) - 1}.")
+        return heads[head]
 
     # -- the waist ---------------------------------------------------------------------------------
 
@@ -191,6 +266,14 @@ class LanguageModel(Network):
     def device(self) -> torch.device:
         """Where the model's embeddings are, and so where token ids go."""
         return next(self.module.parameters()).device
+
+
+def _attention(block: nn.Module) -> str | None:
+    """The name of a block's self-attention; None where there is none, or several that cannot be told apart."""
+    children = dict(block.named_children())
+    found = [name for name in ATTENTIONS if name in children]
+    found = found or [name for name, child in children.items() if "Attention" in type(child).__name__]
+    return found[0] if len(found) == 1 else None
 
 
 def _rank(position: int | str) -> int:
