@@ -1,0 +1,1 @@
+"""Measured time and memory of sweeps, beside the libraries that do the same: python -m benchmarks."""
