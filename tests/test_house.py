@@ -51,6 +51,8 @@ ORDER = [
     "network",
     "language",
     "checks",
+    "identity",
+    "store",
     "effects",
     "abstraction",
     ("search.scan",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,24 @@ from .grid import Group
 from .inputs import count, examples, join, key, take
 from .interventions import Set
 from .metrics import Metric, name_of, numeric, score
-from .model import Model, Run
+from .model import NOTHING, Model, Run, Work
 from .pairs import Pairs
 from .statistics import Floats
 
 ROUNDING = 1e-3
 """The same row in batches of different sizes may differ by this share of the largest value; more is no rounding."""
+
+
+def checked(
+    model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric: Metric, *, tol: float | None, batch_size: int
+) -> tuple[float, Work]:
+    """The noise floor, once every check has passed, and the work of checking. Raises what the checks raise."""
+    counted = _Counted(model)
+    unlike = two_unlike(pairs)
+    few = unlike if batch_size > 1 else pairs[:1]
+    noise = noise_floor(counted, few, groups, metric, unlike=None if few is unlike else unlike)
+    check_cuts(counted, pairs[:batch_size], groups, metric, max(tol or 0.0, 10 * noise))
+    return noise, counted.work
 
 
 def noise_floor(
@@ -144,7 +156,25 @@ def check_rows_alone(model: Model[Any], inputs: Any, together: Any) -> None:
 
 def model_name(model: Any) -> str:
     """What to call a model: the class of its module, if it wraps one, or its own."""
+    model = model.model if isinstance(model, _Counted) else model
     return type(getattr(model, "module", model)).__name__
+
+
+class _Counted(Model[Any]):
+    """A model that counts its runs."""
+
+    def __init__(self, model: Model[Any]) -> None:
+        self.model, self.work = model, Work()
+
+    def place(self, spelling: Any) -> Any:
+        return self.model.place(spelling)
+
+    def run(self, inputs: Any, *, read: Iterable[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Any]:
+        self.work += Work(forwards=1, rows=count(inputs))
+        return self.model.run(inputs, read=read, write=write)
+
+    def ready(self) -> None:
+        self.model.ready()
 
 
 def _check_axis(model: Model[Any], places: Sequence[Any], two: Pairs) -> None:

@@ -7,9 +7,11 @@ Yss  source input, untouched      Ysb  source input, with the base's value at th
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checks import change_of, check_cuts, model_name, noise_floor, two_unlike
-from .errors import OverlappingWrites, WrongInput, WrongPairs
+from .checks import change_of, checked, model_name
+from .errors import Interrupted, OverlappingWrites, WrongInput, WrongPairs
 from .grid import Group
+from .identity import check_identity, question
 from .interventions import Set
 from .metrics import Metric, Scored, is_binary, name_of, require, score
-from .model import Model, Run, is_site, meet, several
+from .model import Model, Run, Work, is_site, meet, several
 from .pairs import Pairs
 from .results import Effects
 from .statistics import Floats
+from .store import Block, Store, check_folder, merged, remaining
 
 BATCH = 64
 SMALL = 1e-3
@@ -66,6 +70,8 @@ def effects(
     tol: float | None = None,
     batch_size: int = BATCH,
     progress: bool | None = None,
+    store: str | os.PathLike[str] | None = None,
+    key: str | None = None,
 ) -> Effects:
     """Total, natural direct and indirect effects of each place: four runs a pair, all of them kept.
 
@@ -73,12 +79,15 @@ def effects(
     metric: (output, pairs) -> [pair]. tol: what counts as no difference, in the metric's units; by default a thousandth
     of the median |TE|, where that is not zero, and never less than 10 x the noise floor.
     progress: a bar on stderr; None shows it in terminals and notebooks, after a second.
+    store: a folder that keeps every finished batch; the same call goes on where it was stopped. key: a name for what
+    cannot be told from another by looking at it, such as a lambda.
 
     Before the first pair is measured, the model is run twice and in other batches: NotRepeatable if that changes it.
-    Raises WrongPairs for no pairs or lacking parts, UnknownPlace, and what `run` and the metric raise.
+    Stopped by Ctrl-C without a store, it returns the finished pairs with a warning, Interrupted.
+    Raises WrongPairs for no pairs or lacking parts, UnknownPlace, WrongStore, and what `run` and the metric raise.
     Source: natural effects, Robins & Greenland 1992 and Pearl 2001; of neurons, Vig et al. 2020.
     """
-    check_question(model, pairs, metric)
+    check_question(model, pairs, metric, store, key)
     groups = [_group(model, place) for place in listed(places)]
     if batch_size < 1:
         raise WrongInput(f"batch_size={batch_size}: at least one pair must be run at a time.")
@@ -86,82 +95,141 @@ def effects(
         raise WrongInput("There are no places to measure. Give some, as in net.neurons('l1').")
     if not len(pairs):
         raise WrongPairs("There are no pairs to measure: an effect of no pairs is not defined.")
-    flat = list(dict.fromkeys(place for group in groups for place in group))
-    blocks: list[dict[str, Floats]] = []
-    with torch.no_grad():
-        unlike = two_unlike(pairs)
-        few = unlike if batch_size > 1 else pairs[:1]
-        noise = noise_floor(model, few, groups, metric, unlike=None if few is unlike else unlike)
-        check_cuts(model, pairs[:batch_size], groups, metric, max(tol or 0.0, 10 * noise))
-        with _bar(2 * len(groups) * -(-len(pairs) // batch_size), progress) as tick:
-            for batch in pairs.batches(batch_size):
-                blocks.append(_four_runs(model, batch, groups, flat, metric, tick))
+    kept = None if store is None else Store(store, question(model, pairs, groups, metric, key))
+    blocks = [] if kept is None else kept.blocks()
+    left = remaining(len(pairs), batch_size, blocks)
+    with torch.no_grad(), nullcontext() if kept is None else kept.telling():
+        if kept is None or kept.noise is None or left:
+            noise, checks = checked(model, pairs, groups, metric, tol=tol, batch_size=batch_size)
+            noise, checks = (noise, checks) if kept is None else kept.begin(noise, checks)
+        else:
+            noise, checks = kept.noise, kept.checks
+        with _bar(2 * len(groups) * len(left), progress) as tick:
+            fresh = (_four_runs(model, pairs, index, groups, metric, tick) for index in left)
+            said = _gather(fresh, blocks, kept, len(pairs))
+    return _effects(model, pairs, groups, metric, tol, noise, checks, merged(blocks, noise), said)
 
-    def column(name: str) -> Floats:
-        return np.concatenate([block[name] for block in blocks])
 
+def _gather(fresh: Iterator[Block], blocks: list[Block], kept: Store | None, size: int) -> tuple[str, ...]:
+    """Add what is measured to blocks, one after the other; what to say if Ctrl-C stopped it."""
+    try:
+        for block in fresh:
+            if kept is not None:
+                kept.keep(block)
+            blocks.append(block)
+    except KeyboardInterrupt:
+        if kept is not None or not blocks:
+            raise
+        said = f"Stopped after {sum(map(len, blocks))} of {size} pairs."
+        warnings.warn(said, Interrupted, stacklevel=3)
+        return (said,)
+    return ()
+
+
+def _effects(
+    model: Model[Any],
+    pairs: Pairs,
+    groups: Sequence[Group],
+    metric: Metric,
+    tol: float | None,
+    noise: float,
+    checks: Work,
+    found: Block,
+    said: tuple[str, ...],
+) -> Effects:
+    """The result over the pairs that were measured, which are all of them or the first."""
     if tol is None:
-        sizes = np.abs(column("yss") - column("ybb"))
+        sizes = np.abs(found.yss - found.ybb)
         tol = SMALL * float(np.median(sizes) or sizes.max() or 1.0)
+    noise = max(noise, found.work.noise)
     return Effects(
         model=model_name(model),
         metric=name_of(metric),
         binary=is_binary(metric),
-        pairs=pairs,
+        pairs=pairs if len(found) == len(pairs) else pairs[: len(found)],
         places=tuple(groups),
+        ybb=found.ybb,
+        yss=found.yss,
+        ybs=found.ybs,
+        ysb=found.ysb,
+        response=found.response,
         tol=max(tol, 10 * noise),
         noise=noise,
-        ybb=column("ybb"),
-        yss=column("yss"),
-        ybs=column("ybs"),
-        ysb=column("ysb"),
-        response=column("response"),
+        warnings=said,
+        work=checks + found.work,
+        unreachable=found.unreachable,
     )
 
 
 def _four_runs(
     model: Model[Any],
-    batch: Pairs,
+    pairs: Pairs,
+    index: Sequence[int],
     groups: Sequence[Group],
-    flat: Sequence[Any],
     metric: Metric,
     tick: Callable[[float], object],
-) -> dict[str, Floats]:
+) -> Block:
+    """The pairs at index, measured. Ticks come to twice the number of groups, whatever the sweeps tell."""
+    batch = pairs[index]
+    flat = list(dict.fromkeys(place for group in groups for place in group))
     base, source = model.run(batch.base, read=flat), model.run(batch.source, read=flat)
     change = {place: change_of(base[place], source[place], len(batch)) for place in flat}
     response = np.stack([np.max([change[place] for place in group], 0) for group in groups], 1)
     ybb, yss = score(metric, base.output, batch), score(metric, source.output, batch)
+    moved = np.flatnonzero(response.any(0)).tolist()
+    works = [Work(forwards=2, rows=2 * len(batch))]
 
-    def swept(inputs: Any, donor: Run[Any], untouched: Tensor) -> Floats:
-        """[pair, group]; a place that holds the same in base and source is not written: its effects are exactly 0."""
-        table = _array(untouched)[:, None].repeat(len(groups), 1)
-        moved = np.flatnonzero(response.any(0)).tolist()
+    def swept(inputs: Any, donor: Run[Any], untouched: Tensor) -> tuple[Floats, Any]:
+        """[pair, group], and [group], whether it cannot reach the metric.
+
+        A place that holds the same in base and source is not written: its effects are exactly 0.
+        """
+        table, lost, done = _array(untouched)[:, None].repeat(len(groups), 1), np.zeros(len(groups), bool), 0.0
+
+        def told(writes: float) -> None:
+            nonlocal done
+            step = min(writes, len(moved) - done)
+            done += step
+            tick(step)
+
         if moved:
             writes = [{place: Set(donor[place]) for place in groups[j]} for j in moved]
-            table[:, moved] = _array(model.sweep(inputs, writes, metric=Scored(metric, batch, tick))).T
-        tick(len(groups) - len(moved))
-        return table
+            before = len(works)
+            scores = model.sweep(inputs, writes, metric=Scored(metric, batch, told, works.append))
+            table[:, moved] = _array(scores).T
+            lost[[moved[k] for work in works[before:] for k in work.unreachable]] = True
+        tick(len(groups) - done)
+        return table, lost
 
-    return {
-        "ybb": _array(ybb),
-        "yss": _array(yss),
-        "ybs": swept(batch.base, source, ybb),
-        "ysb": swept(batch.source, base, yss),
-        "response": response,
-    }
+    (ybs, ours), (ysb, theirs) = swept(batch.base, source, ybb), swept(batch.source, base, yss)
+    return Block(
+        index=np.asarray(index, np.int64),
+        ybb=_array(ybb),
+        yss=_array(yss),
+        ybs=ybs,
+        ysb=ysb,
+        response=response,
+        unreachable=np.tile(ours & theirs, (len(batch), 1)),
+        work=sum(works, Work()),
+    )
 
 
 # -- small things ----------------------------------------------------------------------------------
 
 
-def check_question(model: Any, pairs: Any, metric: Any) -> None:
-    """Raise WrongInput, WrongPairs or WrongMetric for what is no model, no pairs or no metric for them."""
+def check_question(model: Any, pairs: Any, metric: Any, store: Any = None, key: str | None = None) -> None:
+    """Raise WrongInput, WrongPairs, WrongMetric or WrongStore for what is no model, no pairs, no metric for them, or
+    nothing that a store could tell from another.
+    """
     if not hasattr(model, "place"):
         wrap = f": Network({type(model).__name__}(...))" if isinstance(model, nn.Module) else ""
         raise WrongInput(f"{type(model).__name__} is no model. Give a Network or a CausalModel first{wrap}.")
     if not isinstance(pairs, Pairs):
         raise WrongPairs(f"{type(pairs).__name__} is no Pairs. Make some: Pairs(base, source), or Pairs.varying(...).")
     require(metric, pairs)
+    check_folder(store, key)
+    if store is not None:
+        check_identity(model, metric, key)
 
 
 def listed(places: Iterable[Any]) -> list[Any]:
@@ -214,4 +282,6 @@ def _bar(total: int, progress: bool | None) -> _Bar:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*IProgress.*")
         from tqdm.auto import tqdm
-    return _Bar(tqdm(total=total, unit="run", leave=False, delay=1 if progress is None else 0))
+    shape = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+    delay = 1 if progress is None else 0
+    return _Bar(tqdm(total=total, unit="run", leave=False, delay=delay, bar_format=shape))

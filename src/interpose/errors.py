@@ -82,6 +82,10 @@ class WrongAlignment(InterposeError, ValueError):
     """A claim about places and variables that no run could test."""
 
 
+class WrongStore(InterposeError, ValueError):
+    """A folder that keeps another measurement, or a measurement that cannot be told from another."""
+
+
 class MissingPart(InterposeError, ImportError):
     """An optional package, or a model's weights, is not installed."""
 
@@ -92,6 +96,10 @@ class NoEffect(UserWarning):
 
 class ReplayMismatch(UserWarning):
     """A saving of the engine did not give what plain runs give, so that a sweep went on without it."""
+
+
+class Interrupted(UserWarning):
+    """A measurement was stopped early: its result is over the pairs that were finished."""
 
 
 def suggest(wrong: object, choices: Iterable[object], most: int = 12) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import UnknownPlace, suggest
 from .grid import Group, axes_of, cells_of, label_of
+from .model import Work
 from .pairs import Pairs
 from .statistics import (
     ALPHA,
@@ -45,6 +46,8 @@ class Effects:
     ybs, ysb: [pair, place], the base input with the source's value at the place, and the source input with the base's.
     response: [pair, place], the largest change of the place's own value between base and source.
     tol: what counts as no difference; noise: the noise floor it was raised above.
+    work: what it cost, checks and plain runs included; flops are those of the sweeps.
+    unreachable: [pair, place], whether nothing leads from the place to what the metric reads; None is nowhere.
     """
 
     model: str
@@ -60,6 +63,8 @@ class Effects:
     tol: float
     noise: float
     warnings: tuple[str, ...] = ()
+    work: Work = field(default_factory=Work)
+    unreachable: Any = None
 
     # -- quantities, per pair ----------------------------------------------------------------------
 
@@ -95,8 +100,11 @@ class Effects:
 
     @property
     def status(self) -> Any:
-        """[pair, place]: "measured", or "unchanged" where base and source hold the same, so that effects are 0."""
-        return np.where(self.response == 0, "unchanged", "measured")
+        """[pair, place]: "unchanged" where base and source hold the same, "unreachable" where they differ and nothing
+        leads on to what the metric reads, so that effects are 0 in either; and "measured".
+        """
+        lost = np.zeros(self.response.shape, bool) if self.unreachable is None else self.unreachable
+        return np.where(self.response == 0, "unchanged", np.where(lost, "unreachable", "measured"))
 
     def values(self, name: str) -> Floats:
         """The per-pair values of a quantity by its short name: "te", "nie", ..., "int", or of a run: "ybs"."""
@@ -133,6 +141,9 @@ class Effects:
             "tol": self.tol,
             "noise_floor": self.noise,
             "exhaustive": int(self.pairs.exhaustive),
+            "mechanisms": ", ".join(self.work.mechanisms),
+            "forwards": self.work.forwards,
+            "flops": self.work.flops,
         }
         return xarray.Dataset(variables, {"pair": np.arange(len(self.pairs)), **axes}, attrs)
 

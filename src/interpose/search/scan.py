@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -27,13 +28,15 @@ def scan(
     tol: float | None = None,
     batch_size: int = BATCH,
     progress: bool | None = None,
+    store: str | os.PathLike[str] | None = None,
+    key: str | None = None,
 ) -> Scan:
     """The effects of every place alone, as a map over the places' own axes.
 
     The arguments are those of `effects`. A site at position `EACH` becomes one site a position of the pairs.
     Warns NoEffect where all cells of the map are equal, as where a write is lost: no place was told from another.
     """
-    check_question(model, pairs, metric)
+    check_question(model, pairs, metric, store, key)
     spelled = [place if isinstance(place, list | tuple) else model.place(place) for place in listed(places)]
     found = as_scan(
         effects(
@@ -44,6 +47,8 @@ def scan(
             tol=tol,
             batch_size=batch_size,
             progress=progress,
+            store=store,
+            key=key,
         )
     )
     if len(found.places) > 1 and np.ptp(found.nie, axis=1).max() <= found.tol >= np.ptp(found.tie, axis=1).max():
