@@ -12,6 +12,7 @@ from torch import nn
 import interpose as ip
 from interpose import errors
 from interpose.maps import as_scan
+from interpose.model import Work
 from interpose.results import Effects
 from interpose.tasks import adder
 
@@ -369,6 +370,102 @@ def test_a_bar_is_shown_only_when_it_is_asked_for(net, data, capsys):
     ip.scan(net, data["A"], net.neurons("l1"), ip.value, progress=True)
     shown = capsys.readouterr()
     assert shown.out == "" and "0/6" in shown.err
+
+
+class Parts(ip.Network):
+    """Sweeps that tell of progress in parts, too much of it or none, and of places from which nothing leads on."""
+
+    def __init__(self, *args, ticks=(1.0,), unreachable=(), noise=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.ticks, self.work = ticks, Work(("parts",), 3, 7, 11.0, noise, frozenset(unreachable))
+
+    def sweep(self, inputs, writes, *, metric):
+        scores = torch.stack([metric(self.run(inputs, write=write).output) for write in writes])
+        for part in self.ticks:
+            metric.tick(part)
+        metric.record(self.work)
+        return scores
+
+
+def parts(**told):
+    return Parts(adder.Adder(), inputs=adder.INPUTS, names=adder.NAMES, **told)
+
+
+@pytest.mark.parametrize("ticks", [(), (0.25,) * 8, (1 / 3,) * 3, (2.0, 5.0)])
+def test_ticks_add_up_to_the_bars_total_whatever_a_sweep_tells(data, monkeypatch, ticks):
+    bars = []
+
+    class Bar:
+        def __init__(self, *, total, **_):
+            self.total, self.n = total, 0.0
+            bars.append(self)
+
+        def update(self, n):
+            self.n += n
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    ip.scan(parts(ticks=ticks), data["A"], ["h11", "h12", "h13"], ip.value, batch_size=20, progress=True)
+    ip.scan(adder.network(), data["A"], ["h11", "h12", "h13"], ip.value, batch_size=20, progress=True)
+    assert [bar.total for bar in bars] == [2 * 3 * 3] * 2
+    assert [bar.n for bar in bars] == pytest.approx([18] * 2)
+
+
+def test_a_bar_counts_only_what_a_store_lacks(data, capsys, tmp_path):
+    places = ["h11", "h12", "h13"]
+    ip.scan(adder.network(), data["A"], places, ip.value, batch_size=20, store=tmp_path)
+    next(tmp_path.glob("pairs-*")).unlink()
+    ip.scan(adder.network(), data["A"], places, ip.value, batch_size=20, store=tmp_path, progress=True)
+    assert "0/6 [" in capsys.readouterr().err
+
+
+def test_a_bar_shows_whole_runs(data, capsys):
+    ip.scan(parts(ticks=(1 / 3,)), data["A"], ["h11", "h12", "h13"], ip.value, batch_size=5, progress=True)
+    assert "333" not in capsys.readouterr().err
+
+
+def test_places_from_which_nothing_leads_to_the_metric_are_marked():
+    """h13 holds the same in both inputs of the first pair; h11, h12 and h23 are written, and one is said to be lost."""
+    pairs = ip.Pairs([[1, 2, 3]] * 2, [[4, 2, 3], [1, 5, 3]])
+    found = ip.scan(parts(unreachable={1}), pairs, ["A", "C", "B", "h12"], ip.value, batch_size=2)
+    assert found.status.tolist() == [
+        ["measured", "unchanged", "unchanged", "measured"],
+        ["unchanged", "unchanged", "unreachable", "unchanged"],
+    ]
+    grid = found.data.status
+    assert grid.values.tolist() == found.status.tolist() and "unreachable" not in str(found.table())
+
+
+def test_a_place_is_unreachable_only_if_it_is_from_both_inputs():
+    class Once(Parts):
+        def sweep(self, inputs, writes, *, metric):
+            self.work = replace(self.work, unreachable=frozenset({0} if inputs[0][0] == 1 else {0, 1}))
+            return super().sweep(inputs, writes, metric=metric)
+
+    net = Once(adder.Adder(), inputs=adder.INPUTS, names=adder.NAMES)
+    found = ip.effects(net, one([1, 2, 3], [4, 5, 6]), ["h11", "h12"], ip.value)
+    assert found.status.tolist() == [["unreachable", "measured"]]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_work_of_checks_runs_and_sweeps_is_kept(data, tmp_path, stored):
+    net, runs = parts(noise=1e-3), []
+    original = net.run
+    net.run = lambda inputs, **options: runs.append(len(inputs)) or original(inputs, **options)
+    kept = {"store": tmp_path} if stored else {}
+    found = ip.effects(net, data["A"], ["h12", "h22"], ip.value, batch_size=20, **kept)
+    swept = 3 * 2  # batches, directions
+    assert found.work.forwards == len(runs) - swept * 2 + swept * net.work.forwards
+    assert found.work.mechanisms == ("parts",) and found.work.flops == swept * 11.0
+    assert found.noise == 1e-3 and found.tol == 1e-2
+    told = found.data.attrs
+    assert (told["mechanisms"], told["forwards"], told["flops"]) == ("parts", found.work.forwards, 66.0)
+    assert "parts" not in str(found.table()) and as_scan(found).work == found.work
+    if stored:
+        again = ip.effects(net, data["A"], ["h12", "h22"], ip.value, batch_size=20, **kept)
+        assert again.work == found.work and again.noise == found.noise and (again.status == found.status).all()
 
 
 # -- what aggregates are made of ---------------------------------------------------------------------------

@@ -151,9 +151,9 @@ def _function(function: FunctionType, unknown: list[str]) -> str:
 
 
 def _code(function: Any, unknown: list[str]) -> str:
-    """What a function of the user's does; what ours do is told by SEMANTICS."""
+    """What a function of the user's does; what ours do is told by SEMANTICS, and torch's stay as they are."""
     code = getattr(function, "__code__", None)
-    ours = str(getattr(function, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
+    ours = str(getattr(function, "__module__", "")).partition(".")[0] in (__name__.partition(".")[0], "torch")
     return "" if code is None or ours else _compiled(code, function.__doc__, unknown)
 
 
@@ -186,7 +186,7 @@ def _model(model: Any, unknown: list[str]) -> str:
 
 
 def _module(module: nn.Module, unknown: list[str]) -> str:
-    """Every parameter and buffer, and what every part says of itself: its class, its options, its plain numbers."""
+    """Every parameter and buffer, and of every part its class, options, plain numbers and what its forward does."""
     lines = []
     for path, part in module.named_modules():
         plain = {
@@ -195,7 +195,8 @@ def _module(module: nn.Module, unknown: list[str]) -> str:
             if type(value) in PLAIN and name != "training" and not name.startswith("_")
         }
         extra = re.sub(r" at 0x[0-9a-f]+", "", part.extra_repr())
-        lines.append(_digest(path, type(part).__module__, type(part).__qualname__, extra, told(plain, unknown)))
+        kind, code = type(part), _code(type(part).forward, unknown)
+        lines.append(_digest(path, kind.__module__, kind.__qualname__, extra, told(plain, unknown), code))
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         lines.append(_digest(name, _tensor(tensor, unknown)))
     return _digest("module", *lines)
@@ -206,7 +207,7 @@ def _tensor(tensor: Tensor, unknown: list[str]) -> str:
         unknown.append(f"a tensor {tuple(tensor.shape)} whose values are not in memory as they are")
         return ""
     held = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
-    return _digest("tensor", str(tensor.dtype), tuple(tensor.shape), memoryview(held.numpy()))
+    return _digest("tensor", str(tensor.dtype), tuple(tensor.shape), held.numpy().data)
 
 
 def _precision(model: Any) -> str:

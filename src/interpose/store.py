@@ -73,7 +73,7 @@ def merged(blocks: Iterable[Block], noise: float) -> Block:
 
     Raises WrongStore where two measurements of a pair disagree by more than rounding and 10 x the noise.
     """
-    ordered = sorted(blocks, key=lambda block: (block.index.tolist(), _checksum(block.arrays)))
+    ordered = sorted(blocks, key=lambda block: (block.index.tolist(), _checksum(block.arrays, {})))
     seen: dict[int, tuple[Block, int]] = {}
     used, fresh = [], []
     for block in ordered:
@@ -150,10 +150,11 @@ class Store:
         from safetensors.numpy import save
 
         arrays = {name: np.ascontiguousarray(array) for name, array in block.arrays.items()}
-        work = json.dumps(_plain(block.work))
-        told = {"key": self.key, "work": work, "checksum": _checksum(arrays, self.key, work)}
+        told = {"key": self.key, "work": _plain(block.work)}
+        told |= {"checksum": _checksum(arrays, told)}
         numbers = hashlib.sha256(arrays["index"].tobytes()).hexdigest()[:12]
-        _write_whole(self.folder / f"pairs-{int(block.index[0]):08}-{numbers}.safetensors", save(arrays, told))
+        path = self.folder / f"pairs-{int(block.index[0]):08}-{numbers}.safetensors"
+        _write_whole(path, save(arrays, {"interpose": json.dumps(told)}))
 
     def blocks(self) -> list[Block]:
         """Every whole block there is; files that are cut short or changed are passed over, to be measured again.
@@ -181,15 +182,16 @@ class Store:
 
         try:
             with safe_open(path, "numpy") as file:
-                told = file.metadata() or {}
+                told = json.loads(file.metadata()["interpose"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        except (SafetensorError, OSError, ValueError):
+            checksum = told.pop("checksum")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return None
-        if told.get("checksum") != _checksum(arrays, told.get("key", ""), told.get("work", "")):
+        if checksum != _checksum(arrays, told):
             return None
         if told["key"] != self.key:
             raise WrongStore(f"{str(path)!r} belongs to another measurement than its folder. Take it out of there.")
-        return Block(**arrays, work=_work(json.loads(told["work"])))
+        return Block(**arrays, work=_work(told["work"]))
 
     def _read_manifest(self) -> Any:
         try:
@@ -230,8 +232,8 @@ def _check_agreement(block: Block, again: Sequence[tuple[int, Block, int]], nois
             pair = int(block.index[again[0][0]])
             raise WrongStore(
                 f"Pairs from {pair} on were measured twice, and their {name} differ by {gap:.3g}, which is no "
-                f"rounding: the noise floor is {noise / 10:.2g}. Something that the key does not tell has changed between. "
-                "Measure them again in another folder."
+                f"rounding: the noise floor is {noise / 10:.2g}. Something that the key does not tell has changed "
+                "between. Measure them again in another folder."
             )
 
 
@@ -240,7 +242,7 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     said = []
     for name in dict.fromkeys((*theirs, *ours)):
         before, now = theirs.get(name), ours.get(name)
-        if before == now:
+        if before == now or (name == "parameters" and theirs.get("metric") != ours.get("metric")):
             continue
         if name == "places" and isinstance(before, list) and isinstance(now, list):
             apart = [place for place in (*now, *before) if (place in now) != (place in before)]
@@ -249,17 +251,17 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
                 + (f"; {apart[0]} is in one of them only" if apart else ", in another order")
             )
         else:
-            said.append(WORDS.get(name) or f"{name} was {before}, and is {now}")
+            said.append(WORDS.get(name) or f"the {name} was {before}, and is {now}")
     return "; ".join(said) or "nothing that its manifest tells of differs"
 
 
-def _checksum(arrays: Mapping[str, Any], *told: str) -> str:
-    """SHA-256 over names, kinds, shapes and bytes."""
+def _checksum(arrays: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """SHA-256 over names, kinds, shapes and bytes, and over what is told beside them."""
     sha = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         sha.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
-    sha.update(json.dumps(told).encode())
+    sha.update(json.dumps(told, sort_keys=True).encode())
     return sha.hexdigest()
 
 
