@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import interpose as ip
-from interpose.identity import question
+from interpose.identity import question, told
 from interpose.tasks import adder
 
 KILLS = 24
@@ -33,7 +33,7 @@ class Slow(nn.Sequential):
 torch.manual_seed(0)
 torch.set_num_threads(1)
 NET = ip.Network(Slow(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)))
-PAIRS = ip.Pairs(torch.randn(600, 3), torch.randn(600, 3))
+PAIRS = ip.Pairs(torch.randn(400, 3), torch.randn(400, 3))
 
 
 def scan(store=None):
@@ -41,15 +41,29 @@ def scan(store=None):
 
 
 def killed(folder, rng):
-    """Start a scan in a process of its own, kill it some time later; whether it was still at work."""
+    """Start a scan in a process of its own, and kill it: some time later, or some time after it wrote some files.
+
+    Whether it was still at work. The time alone would leave it to the machine how far a scan gets.
+    """
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         fsync = os.fsync
-        os.fsync = lambda number: (fsync(number), time.sleep(0.003))  # so that some kills meet a file half written
+
+        def slow(number):
+            os.write(writing, b".")
+            fsync(number)
+            time.sleep(0.003)  # so that some kills meet a file half written
+
+        os.fsync = slow
         scan(folder)
         os._exit(0)
-    time.sleep(rng.uniform(0, 0.1))
+    os.close(writing)
+    for _ in range(rng.choice([0, 0, 1, 2, 3, 4])):
+        os.read(reading, 1)
+    time.sleep(rng.uniform(0, 0.02))
     os.kill(child, signal.SIGKILL)
+    os.close(reading)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
@@ -60,7 +74,8 @@ def main(folder):
         sizes.append(len(list(folder.glob("pairs-*"))))
     half_written = len(list(folder.glob(".*.tmp")))
     whole, found = scan(), scan(folder)
-    with_pairs = question(adder.network(), adder.pairs()["A"], [("h12",)], ip.matches, None)
+    asked = question(adder.network(), adder.pairs()["A"], [("h12",)], ip.matches, None)
+    words = {"the", "key", "of", "a", "question", "is", "one", "in", "any", "process"}
     print(
         json.dumps(
             {
@@ -74,7 +89,7 @@ def main(folder):
                 ),
                 "noise": [found.noise, whole.noise],
                 "verdicts": [found.verdicts(), whole.verdicts()],
-                "key": with_pairs.key,
+                "keys": [asked.key, told(words, [])],
             }
         )
     )

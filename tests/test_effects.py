@@ -401,6 +401,7 @@ def test_ticks_add_up_to_the_bars_total_whatever_a_sweep_tells(data, monkeypatch
             bars.append(self)
 
         def update(self, n):
+            assert n >= 0
             self.n += n
 
         def close(self):
