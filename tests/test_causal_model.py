@@ -223,6 +223,11 @@ def test_keyword_only_arguments_are_parents_and_defaults_are_not():
             "returned None",
         ),
         (lambda m: m.domain("S"), errors.UnknownPlace, "S is computed, not an input."),
+        (
+            lambda m: m.run({"A": 1, "B": 2, "C": 3}, write=[("S", 4)]),
+            errors.WrongInput,
+            "write says what to write where, as in write={'l1[1]': 0.0}, not [('S', 4)].",
+        ),
     ],
 )
 def test_mistakes_with_a_model_are_named(model, act, kind, text):
@@ -258,6 +263,11 @@ def test_mistakes_with_a_model_are_named(model, act, kind, text):
             lambda: ip.CausalModel(A=ip.Variable([]), Y=ip.Variable(lambda A: A)).sample(1),
             errors.Unsatisfiable,
             "its domain is empty",
+        ),
+        (
+            lambda: ip.Variable([[1], [2]]),
+            errors.WrongInput,
+            "The values of a domain are hashable: tuples, not lists. These are not: [[1], [2]].",
         ),
     ],
 )
@@ -338,6 +348,18 @@ def test_a_domain_has_an_order_that_no_process_changes():
     with pytest.raises(errors.WrongInput, match="changes from process to process"):
         ip.Variable({(1, 2), (3, 4)})
     assert ip.Variable({"b", "a", 3, None}).domain == ip.Variable({None, 3, "a", "b"}).domain
+
+
+@pytest.mark.parametrize(
+    "domain", [np.arange(3), torch.arange(3), [np.int64(0), torch.tensor(1), np.array(2)], np.array([0, 1, 2, 1])]
+)
+def test_a_domain_of_arrays_or_tensors_holds_plain_values(domain):
+    """Tensors are equal to nothing in a set: no input would be in such a domain, and every pair would differ."""
+    model = ip.CausalModel(A=ip.Variable(domain), Y=ip.Variable(lambda A: 10 * A))
+    assert model.domain("A") == (0, 1, 2) and {type(value) for value in model.domain("A")} == {int}
+    assert model.run({"A": 2}).output == 20 and len(ip.Pairs.varying(model, "A")) == 6
+    with pytest.raises(errors.OutsideDomain, match=re.escape("A = 3 is outside its domain [0, 1, 2].")):
+        model.run({"A": 3})
 
 
 def test_variables_need_not_be_called_by_strings():

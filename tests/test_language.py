@@ -8,7 +8,8 @@ import types
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import interpose as ip
 import tiny
@@ -47,6 +48,7 @@ def test_the_output_is_the_next_tokens_logits(kind):
         torch.testing.assert_close(lm.run(prompts("Rome")[0]).output, expected[1:])
         torch.testing.assert_close(lm.run(ids[1]).output, expected[1:])
         torch.testing.assert_close(lm.run(ids[1].tolist()).output, expected[1:])
+        torch.testing.assert_close(lm.run(list(ids[1].numpy())).output, expected[1:])
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
@@ -76,6 +78,46 @@ def test_the_laws_hold_on_the_residual_stream(kind):
     alone = ip.scan(lm, pairs, lm.residual(layers=[1], positions=[3, -1]), ip.logit_difference, batch_size=1)
     np.testing.assert_allclose(alone.nie[:, 0], flow.data.nie.sel(layer=1, position=3), atol=1e-9)
     np.testing.assert_allclose(alone.nie[:, 1], flow.data.nie.sel(layer=1, position=9), atol=1e-9)
+
+
+class Tells(torch.nn.Module):
+    """A block that returns its attention beside the residual stream."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(5, 5)
+
+    def forward(self, x):
+        weights = torch.ones(len(x), x.shape[1], x.shape[1]).tril().softmax(-1)
+        return x + weights @ torch.tanh(self.linear(x)), weights
+
+
+class Telling(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = types.SimpleNamespace(num_hidden_layers=2)
+        self.embed, self.blocks = torch.nn.Embedding(9, 5), torch.nn.ModuleList([Tells(), Tells()])
+
+    def forward(self, input_ids):
+        x = self.embed(input_ids)
+        for block in self.blocks:
+            x, _ = block(x)
+        return x
+
+
+def test_the_residual_stream_is_the_first_tensor_of_a_block_that_returns_several():
+    lm = ip.LanguageModel(Telling())
+    ids, others = torch.tensor([[1, 2, 3], [1, 4, 3]]), torch.tensor([[1, 5, 3], [1, 6, 3]])
+    first, second = lm.residual()
+    assert (first.spelling, str(first)) == ("blocks.0:output.0[each, :]", "layer 0")
+    run = lm.run(ids, read=[first, second, "layer 0 @ 1", "blocks.1:input.0"])
+    assert torch.equal(run[first], run["blocks.1:input.0"]) and torch.equal(run[first][:, 1], run["layer 0 @ 1"])
+    assert torch.equal(run[second][:, -1], run.output)
+    pairs = ip.Pairs.from_tokens(base=ids, source=others, answers=[[0, 1], [2, 3]])
+    flow = ip.scan(lm, pairs, lm.residual(), ip.logit_difference)
+    np.testing.assert_allclose(flow.data.ybs.isel(layer=-1, position=-1), flow.yss, atol=1e-6)
+    assert flow.data.nie.sel(layer=0, position=1).values.all()
+    assert {site.leaf for site in ip.LanguageModel(tiny.model()).residual()} == {None}
 
 
 def test_a_whole_layer_from_another_prompt_gives_the_other_prompts_output(lm):
@@ -306,6 +348,21 @@ def test_pairs_of_prompts_carry_answers_and_tokens(lm):
         (["Paris"], ["Rome"], [("France", " Italy")], errors.WrongAnswers, "' France' is one token."),
         (["Paris"], ["Rome"], [(" France", " France")], errors.WrongAnswers, "Nothing could tell them apart."),
         (
+            ["Paris"],
+            ["Rome"],
+            [" France"],
+            errors.WrongAnswers,
+            "Pair 0: answers are (base's, source's), two words, not ' France'.",
+        ),
+        (
+            ["Paris"],
+            ["Rome"],
+            ["It"],
+            errors.WrongAnswers,
+            "Pair 0: answers are (base's, source's), two words, not 'It'",
+        ),
+        (["Paris"], ["Rome"], [(" France",)], errors.WrongAnswers, "two words, not (' France',)."),
+        (
             ["Paris", "Paris and Rome"],
             ["Rome", "Oslo and Rome"],
             [(" France", " Italy")] * 2,
@@ -319,9 +376,31 @@ def test_prompts_and_answers_are_checked_token_by_token(lm, base, source, answer
         ip.Pairs.from_prompts(lm, base=prompts(*base), source=prompts(*source), answers=answers)
 
 
+def test_an_answer_that_the_tokenizer_does_not_know_is_refused():
+    """Every unknown word is the same token: its logit says nothing of the word."""
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "Paris": 1, "Rome": 2, "France": 3, "Italy": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    lm = ip.LanguageModel(tiny.model(), PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
+    ask = lambda answers: ip.Pairs.from_prompts(lm, base=["Paris"], source=["Rome"], answers=[answers])
+    with pytest.raises(
+        errors.WrongAnswers,
+        match=re.escape("Pair 0: the answer 'Norway' is unknown to the tokenizer. Choose another word."),
+    ):
+        ask(("France", "Norway"))
+    assert ask(("France", "Italy")).answers.tolist() == [[3, 4]]
+
+
 @pytest.mark.parametrize(
     ("act", "kind", "text"),
     [
+        *(
+            (
+                lambda lm, empty=empty: lm.run(empty),
+                errors.WrongInput,
+                "A prompt without tokens cannot be run: a language model continues something.",
+            )
+            for empty in ("", [], [[]], ["", ""], torch.zeros(2, 0, dtype=torch.long))
+        ),
         (lambda lm: lm.residual(layers=[3]), errors.WrongInput, "There is no layer 3: the blocks count from 0 to 2."),
         (lambda lm: lm.residual(layers=[-1]), errors.WrongInput, "There is no layer -1"),
         (lambda lm: lm.heads(layers=[3]), errors.WrongInput, "There is no layer 3: the blocks count from 0 to 2."),

@@ -10,6 +10,8 @@ import interpose as ip
 from interpose import errors
 from interpose.metrics import name_of, score
 
+from known import Outcome
+
 three = ip.Pairs([1, 2, 3], [4, 5, 6], targets=[1.0, 2.0, 3.0])
 
 
@@ -116,6 +118,22 @@ def test_several_outputs_need_a_metric_that_picks_one():
         ip.matches(output, three)
     picked = lambda output, pairs: ip.matches(output["up"], pairs)
     assert score(picked, output, ip.Pairs(three.base, three.source, targets=[1.0, 2.0, 0.0])).tolist() == [1, 1, 0]
+
+
+def test_an_output_that_is_one_object_needs_a_metric_that_picks_a_part_of_it():
+    output = Outcome(torch.zeros(3, 2), torch.tensor([1.0, 2.0, 3.0]))
+    with pytest.raises(
+        errors.WrongShape,
+        match=re.escape(
+            "The output is one Outcome, not a list of what each pair gives. Write a metric that picks a part of it: "
+            "metric=lambda output, pairs: ip.matches(output.field, pairs)."
+        ),
+    ):
+        ip.matches(output, three)
+    with pytest.raises(errors.WrongShape, match="The output is one float, not a list"):
+        ip.matches(1.0, three)
+    picked = lambda output, pairs: ip.matches(output.score, pairs)
+    assert score(picked, output, three).tolist() == [1, 1, 1]
 
 
 def test_an_answer_beyond_the_vocabulary_is_refused():

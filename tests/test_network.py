@@ -2,11 +2,14 @@
 
 import copy
 import re
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import interpose as ip
 from interpose import errors
@@ -59,6 +62,21 @@ def test_named_inputs_serve_modules_that_take_tensors_in_their_own_precision():
 def test_a_module_that_takes_a_list_gets_the_list():
     run = ip.Network(adder.Adder()).run([1, 2, 3], read=["l1[1]"])
     assert run["l1[1]"].item() == pytest.approx(8.1)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"A": 0.1, "B": 1 / 3, "C": 1e-9},
+        {"A": [0.1], "B": [1 / 3], "C": [1e-9]},
+        [{"A": 0.1, "B": 1 / 3, "C": 1e-9}],
+        [0.1, 1 / 3, 1e-9],
+    ],
+)
+def test_named_inputs_keep_the_precision_of_the_numbers_they_are_given_as(inputs):
+    """torch makes single precision of Python's floats; a network in double precision would get other numbers."""
+    net = ip.Network(seeded(lambda: mlp(3, 4, 1)), inputs=("A", "B", "C"))
+    assert net.run(inputs, read=[":input"])[":input"].reshape(-1).tolist() == [0.1, 1 / 3, 1e-9]
 
 
 class Spoken(nn.Module):
@@ -298,6 +316,38 @@ def test_reads_are_differentiable_copies():
     assert grad.abs().sum() > 0
 
 
+class Recomputed(nn.Module):
+    """A layer whose activations are thrown away and computed again when gradients are."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.first, self.out, self.reentrant = nn.Linear(3, 3), nn.Linear(3, 1), reentrant
+
+    def forward(self, x):
+        return self.out(checkpoint(self.first, x, use_reentrant=self.reentrant)).squeeze(-1)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_write_that_backward_would_compute_away_is_refused(reentrant):
+    """The hooks are gone when backward runs the layer again: gradients would be those of the unwritten value."""
+    net, x = ip.Network(seeded(lambda: Recomputed(reentrant))), numbers(2, 3).requires_grad_()
+    with pytest.raises(
+        errors.WrongInput,
+        match=re.escape(
+            "first[1] runs under activation checkpointing: backward would compute it again, without the write. "
+            "Switch checkpointing off, or run under torch.no_grad()."
+        ),
+    ):
+        net.run(x, write={"first[1]": 2.0})
+    run = net.run(x, read=["first"])  # what is only read is computed again as it was
+    run.output.sum().backward()
+    assert torch.equal(run["first"], net.module.first(x)) and x.grad.any()
+    assert net.run(x, write={"out": 2.0}).output.tolist() == [2, 2]
+    with torch.no_grad():
+        assert (net.run(x, read=["first"], write={"first[1]": 2.0})["first"][:, 1] == 2).all()
+
+
 @pytest.mark.parametrize(
     ("intervention", "expected"),
     [
@@ -380,6 +430,12 @@ def test_the_ledger_says_what_every_write_did(net):
             "'h12' was not read in this run. Pass read=['h12'] to run.",
         ),
         (lambda n: n.run([[1, 2, 3]], read=["l1[0, 1]"]), errors.WrongShape, "A position needs a tensor"),
+        (
+            lambda n: n.run([1, 2, 3], write=["h12"]),
+            errors.WrongInput,
+            "write says what to write where, as in write={'l1[1]': 0.0}, not ['h12'].",
+        ),
+        (lambda n: n.run([1, 2, 3], write=None), errors.WrongInput, "write says what to write where"),
         (lambda n: ip.Network("adder"), errors.WrongInput, "wraps a torch.nn.Module, not str"),
         (
             lambda n: ip.Network(adder.Adder(), inputs=("A",), names={"A": "l1"}),
@@ -621,6 +677,56 @@ class Nested(nn.Module):
         return inputs["deep"][0]
 
 
+@dataclass(frozen=True)
+class Batch:
+    x: torch.Tensor
+    note: str = "kept"
+
+
+class Sorted(dict):
+    """A dict with a say of its own, as libraries hand out."""
+
+
+class Scribbles(nn.Module):
+    """Works in place on the tensor that a structure holds, and tells what it was given."""
+
+    def forward(self, given):
+        self.given = given
+        part = given[0] if isinstance(given, tuple) else given
+        (part.x if isinstance(part, Batch) else part["x"]).zero_()
+        return torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    "wrap", [Batch, lambda x: Sorted(x=x), lambda x: OrderedDict(x=x, note="kept"), lambda x: (Batch(x),)]
+)
+def test_a_module_gets_copies_of_tensors_in_structures_of_the_users_own_types(wrap):
+    x = numbers(2, 3)
+    given, kept = wrap(x), x.clone()
+    net = ip.Network(Scribbles())
+    net.run(given)
+    assert torch.equal(x, kept) and type(net.module.given) is type(given) and net.module.given is not given
+    inner = net.module.given[0] if isinstance(given, tuple) else net.module.given
+    if not isinstance(inner, Sorted):
+        assert (inner.note if isinstance(inner, Batch) else inner["note"]) == "kept"
+
+
+def test_what_holds_no_tensor_is_handed_on_as_it_is():
+    class Tells(nn.Module):
+        def forward(self, given):
+            self.given = given
+            return torch.ones(1)
+
+    @dataclass
+    class Options:
+        name: str
+
+    options = Options("x")
+    net = ip.Network(Tells())
+    net.run(options)
+    assert net.module.given is options
+
+
 class ViewsAfterConvolution(nn.Module):
     """`view` fails on a tensor whose memory is laid out otherwise than the convolution left it."""
 
@@ -737,6 +843,25 @@ def test_two_names_of_one_module_overlap_as_one():
     assert net.place("alias[1]") == net.place("0[1]")
     with pytest.raises(errors.OverlappingWrites, match="overwrite the same units"):
         net.run(torch.zeros(1, 2), write={"alias[1]": 1.0, "0": 2.0})
+
+
+def test_one_tensor_under_two_addresses_is_written_once_unless_it_was_changed_in_between():
+    x = numbers(2, 3)
+    handed_on = ip.Network(seeded(lambda: nn.Sequential(nn.Linear(3, 3), nn.Identity(), nn.Linear(3, 1))))
+    with pytest.raises(errors.OverlappingWrites, match=re.escape("1[1] and 0 overwrite the same units")):
+        handed_on.run(x, write={"0": -1.0, "1[1]": 2.0})
+    for inplace in (False, True):  # the same tensor or another one; in either case another value
+        net = ip.Network(seeded(lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=inplace), nn.Linear(3, 1))))
+        run = net.run(x, read=["1"], write={"0": -1.0, "1[1]": 2.0})
+        assert run["1"].tolist() == [[0, 2, 0]] * 2 and [entry.touched for entry in run.ledger] == [6, 2]
+
+
+def test_writes_work_in_inference_mode():
+    net, x = ip.Network(seeded(lambda: mlp(3, 4, 1))), numbers(2, 3)
+    expected = net.run(x, read=["0"], write={"0[1]": 2.0})
+    with torch.inference_mode():
+        run = net.run(x, read=["0"], write={"0[1]": 2.0})
+    assert torch.equal(run["0"], expected["0"]) and torch.equal(run.output, expected.output)
 
 
 def test_one_place_takes_one_source(net):

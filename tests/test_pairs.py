@@ -138,6 +138,12 @@ def test_a_single_pair_prints_what_it_is(model):
         (lambda m: ip.Pairs.varying(m, "B+C", n=3), errors.UnknownPlace, "B+C is computed, not an input."),
         (lambda m: ip.Pairs.varying(m, n=3), errors.WrongInput, "which one should vary"),
         (
+            lambda m: ip.Pairs.varying(adder.network(), "A", n=3),
+            errors.WrongInput,
+            "Pairs are drawn from the domains of a causal model, and Network has none. Give a CausalModel, or "
+            "Pairs(base, source).",
+        ),
+        (
             lambda m: ip.Pairs.varying(ip.CausalModel(A=ip.Variable([1]), Y=ip.Variable(lambda A: A)), "A"),
             errors.Unsatisfiable,
             "A cannot vary: its domain is [1].",
