@@ -1,5 +1,6 @@
 """Pictures: their data, their colours, their bytes."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import interpose as ip
 from interpose import drawing, errors
@@ -16,7 +18,7 @@ from interpose.plots.graph import layered
 from interpose.plots.heatmap import Panel, colours, heatmap
 from interpose.tasks import adder
 
-from known import OR
+from known import OR, Residual, mlp, seeded
 
 BASE, SOURCE = [1, 2, 3], [4, 2, 3]
 
@@ -172,6 +174,74 @@ def test_layers_go_up_and_neighbours_stay_close():
     assert at["A"][1] == at["B"][1] < at["S"][1] < at["Y"][1]
     crossing = layered({"a": (), "b": (), "x": ("b",), "y": ("a",)})
     assert (crossing["a"][0] < crossing["b"][0]) == (crossing["y"][0] < crossing["x"][0])
+
+
+def arrows(picture):
+    return [patch for patch in picture.figure.axes[0].patches if type(patch).__name__ == "FancyArrowPatch"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ip.CausalModel(
+            A=ip.Variable(),
+            B=ip.Variable(lambda A: A),
+            C=ip.Variable(lambda B: B),
+            D=ip.Variable(lambda C, A: C + A),
+            E=ip.Variable(lambda D, A, B: D + A + B),
+        ),
+        ip.Network(seeded(Residual), inputs="ABCD"),
+        adder.hypothesis(),
+    ],
+)
+def test_an_edge_goes_round_the_nodes_between_its_ends(model):
+    """A straight one from the first of a chain to the last would hide behind those between, as if it were not there."""
+    picture = ip.draw(model)
+    circles = [patch for patch in picture.figure.axes[0].patches if patch.get_gid()]
+    graph = model if isinstance(model, ip.CausalModel) else model.as_causal_model()
+    edges = sum(len(variable.parents) for variable in graph.variables.values())
+    assert len(arrows(picture)) == edges and len(circles) == len(graph.variables)
+    for arrow in arrows(picture):
+        (line, *_), _ = arrow._get_path_in_displaycoord()
+        way = arrow.axes.transData.inverted().transform(line.interpolated(50).vertices)
+        ends = sorted(circles, key=lambda circle: min(np.hypot(*(way[[0, -1]] - circle.center).T)))[:2]
+        rows = sorted(circle.center[1] for circle in ends)
+        for circle in circles:
+            if rows[0] < circle.center[1] < rows[1]:
+                assert np.hypot(*(way - circle.center).T).min() > circle.radius
+
+
+def test_names_and_titles_that_stand_side_by_side_do_not_overlap():
+    inputs = ("temperature", "pressure", "relative humidity", "wind speed at noon")
+    net = ip.Network(seeded(lambda: mlp(4, 5, 2)), inputs=inputs)
+    named = ip.Network(net.module, inputs=inputs, names={f"hidden neuron {k}": f"0[{k}]" for k in range(5)})
+    narrow = ip.CausalModel({"a long name": ip.Variable(), "Y": ip.Variable(lambda x: x, parents=("a long name",))})
+    source = {"a long name": "another"}
+    for picture in (
+        ip.draw_interchange(named, [1, 2, 3, 4], {"hidden neuron 1": [4, 3, 2, 1]}),
+        ip.draw_interchange(narrow, {"a long name": "value"}, {"Y": source, "a long name": {"a long name": "third"}}),
+    ):
+        renderer = FigureCanvasAgg(picture.figure).get_renderer()
+        boxes = [text.get_window_extent(renderer) for text in picture.figure.axes[0].texts if text.get_text()]
+        assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (8.1, "8.1"),
+        (-0.271, "-0.271"),
+        (10.0039, "10"),
+        (-83732194.0, "-8.4e+07"),
+        (1553000000.0, "1.55e+09"),
+        (-0.0008373, "-0.00084"),
+        (-1.234e-105, "-1e-105"),
+        ("a long word", "a long …"),
+    ],
+)
+def test_a_value_in_a_node_loses_digits_and_never_its_exponent(value, shown):
+    model = ip.CausalModel(A=ip.Variable(), Y=ip.Variable(lambda A: A))
+    assert [text.get_text() for text in ip.draw(model, {"A": value}).figure.axes[0].texts].count(shown) == 2
 
 
 # -- what a picture is ---------------------------------------------------------------------------------------

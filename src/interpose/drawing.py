@@ -238,7 +238,9 @@ def _valued(values: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, No
 
 
 def _short(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value in the room of a node: fewer digits where there are many, and never without its exponent."""
+    texts = [f"{value:.{digits}g}" for digits in (4, 3, 2, 1)] if isinstance(value, float) else [str(value)]
+    text = next((text for text in texts if len(text) <= 8), texts[-1])
     return text if len(text) <= 8 else text[:7] + "…"
 
 

@@ -57,13 +57,14 @@ def layered(parents: Mapping[str, Sequence[str]], *, keep_order: bool = False) -
     graph.add_edges_from((parent, child) for child, those in parents.items() for parent in those)
     rank = {name: i for i, name in enumerate(parents)}
     layers = [sorted(layer, key=rank.__getitem__) for layer in networkx.topological_generations(graph)]
-    at = _spread(layers)
+    wide = max(1.25, 0.2 + 0.082 * max(len(str(name)) for name in parents))  # names stand side by side
+    at = _spread(layers, wide)
     for sweep in range(0 if keep_order else 6):
         for layer in layers if sweep % 2 == 0 else layers[::-1]:
             near = graph.pred if sweep % 2 == 0 else graph.succ
             centre = {n: sum(at[m][0] for m in near[n]) / len(near[n]) if near[n] else at[n][0] for n in layer}
             layer.sort(key=lambda name: (round(centre[name], 6), rank[name]))
-        at = _spread(layers)
+        at = _spread(layers, wide)
     return at
 
 
@@ -77,8 +78,10 @@ def draw_graphs(
     shifts, left = [], 0.0
     for graph in graphs:
         xs = [x for x, _ in graph.at.values()]
-        shifts.append(left - min(xs))
-        left += max(xs) - min(xs) + gap
+        span = max(xs) - min(xs)
+        beside = max(0.0, 0.1 * len(graph.title) + 0.3 - span - gap) / 2  # titles stand side by side
+        shifts.append(left + beside - min(xs))
+        left += span + gap + 2 * beside
     width, height = left - gap, max(y for graph in graphs for _, y in graph.at.values())
     top = height + (1.2 if any(graph.title for graph in graphs) else 0.8)
     with matplotlib.rc_context(STYLE):
@@ -103,10 +106,11 @@ def draw_graphs(
 
 def _draw(ax: Any, graph: Graph, at: Mapping[str, tuple[float, float]], k: int) -> dict[str, str]:
     from matplotlib.patches import Circle, FancyArrowPatch
+    from matplotlib.path import Path
 
     for a, b in graph.edges:
         arrow = FancyArrowPatch(
-            *_between(at[a], at[b], RADIUS + 0.02),
+            path=Path(_way(at, a, b), [Path.MOVETO, Path.CURVE3, Path.CURVE3]),
             arrowstyle="-|>",
             mutation_scale=8,
             shrinkA=0,
@@ -114,6 +118,7 @@ def _draw(ax: Any, graph: Graph, at: Mapping[str, tuple[float, float]], k: int) 
             color=EDGE,
             linewidth=0.9,
             zorder=2,
+            clip_on=False,
         )
         ax.add_patch(arrow)
     hover: dict[str, str] = {}
@@ -189,10 +194,10 @@ def _legend(ax: Any, legend: Mapping[str, str]) -> None:
     )
 
 
-def _spread(layers: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
+def _spread(layers: Sequence[Sequence[str]], wide: float) -> dict[str, tuple[float, float]]:
     step = 1.5 if len(layers) > 1 else 1.0
     return {
-        name: ((i - (len(layer) - 1) / 2) * 1.25, depth * step)
+        name: ((i - (len(layer) - 1) / 2) * wide, depth * step)
         for depth, layer in enumerate(layers)
         for i, name in enumerate(layer)
     }
@@ -205,6 +210,33 @@ def _between(
     dx, dy = b[0] - a[0], b[1] - a[1]
     share = shorten / max((dx**2 + dy**2) ** 0.5, 1e-9)
     return (a[0] + share * dx, a[1] + share * dy), (b[0] - share * dx, b[1] - share * dy)
+
+
+def _way(at: Mapping[str, tuple[float, float]], a: str, b: str) -> list[tuple[float, float]]:
+    """Start, control point and end of an edge: straight, or bent as little as goes round the nodes between its ends."""
+    (x0, y0), (x1, y1) = at[a], at[b]
+    others = [(x, y) for x, y in at.values() if y0 < y < y1]
+    ways = []
+    for bend in sorted((k / 20 for k in range(-24, 25)), key=lambda bend: (abs(bend), -bend)):
+        control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
+        start, end = _between(at[a], control, RADIUS + 0.02)[0], _between(control, at[b], RADIUS + 0.02)[1]
+        met = sum(_passes(start, control, end, other) for other in others)
+        if not met:
+            return [start, control, end]
+        ways.append((met, [start, control, end]))
+    return min(ways, key=lambda way: way[0])[1]
+
+
+def _passes(
+    start: tuple[float, float], control: tuple[float, float], end: tuple[float, float], node: tuple[float, float]
+) -> bool:
+    """Whether a curve of three points touches a node."""
+    for k in range(33):
+        t = k / 32
+        x, y = ((1 - t) ** 2 * p + 2 * t * (1 - t) * q + t**2 * r for p, q, r in zip(start, control, end, strict=True))
+        if (x - node[0]) ** 2 + (y - node[1]) ** 2 < (RADIUS + 0.06) ** 2:
+            return True
+    return False
 
 
 def _shifted(at: tuple[float, float], shift: float) -> tuple[float, float]:
