@@ -164,6 +164,14 @@ def test_neither_the_model_nor_the_tokenizer_is_changed(lm):
     assert before == (lm.module.config.to_dict(), lm.tokenizer.pad_token, lm.tokenizer.padding_side, lm.module.training)
 
 
+def test_listing_the_residual_stream_draws_no_random_number_and_leaves_training_mode_on():
+    lm = ip.LanguageModel(tiny.model("gpt2").train())
+    state = torch.random.get_rng_state()
+    assert len(lm.residual()) == 3 and len(lm.neurons()) > 0
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(part.training for part in lm.module.modules())
+
+
 def test_a_model_without_a_tokenizer_runs_on_token_ids():
     lm = ip.LanguageModel(tiny.model())
     pairs = ip.Pairs.from_tokens(base=[[1, 2, 3]], source=[[1, 5, 3]], answers=[[7, 8]])

@@ -604,6 +604,41 @@ def test_nothing_is_left_behind_even_by_an_error(act):
     assert _same(_everything(module), before)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_looking_at_a_network_changes_nothing_of_it(training):
+    """In training mode a run of the example would move running statistics and draw random numbers."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 1))
+    module.train(training)
+    net = ip.Network(module, example=numbers(5, 3).float())
+    before, state = _everything(module), torch.random.get_rng_state()
+    assert [str(site) for site in net.neurons()] == ["0[0]", "0[1]", "0[2]", "0[3]"] and net.layers() == ("0", "1", "4")
+    assert net.width("3") == 4 and net.precedes("0", "4") and net.sites() and repr(net)
+    assert _same(_everything(module), before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_graph_of_a_network_in_training_mode_is_refused():
+    """A unit would depend on the whole batch: one row alone has another value, or none."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    net, before = ip.Network(module, inputs="ABC"), _everything(module)
+    for act in (net.as_causal_model, lambda: ip.draw(net, [1, 2, 3])):
+        with pytest.raises(errors.NotRepeatable, match="'1' is a BatchNorm1d in training mode"):
+            act()
+    assert _same(_everything(module), before)
+    module.eval()
+    assert net.as_causal_model().run({"A": 1, "B": 2, "C": 3}).output == pytest.approx(
+        net.run([[1, 2, 3]]).output.item()
+    )
+
+
+def test_running_statistics_of_instances_are_no_scratch_pad():
+    module = nn.Sequential(nn.Conv1d(2, 3, 1), nn.InstanceNorm1d(3, track_running_stats=True), nn.Flatten()).train()
+    pairs, before = ip.Pairs(numbers(3, 2, 4).float(), numbers(3, 2, 4, seed=1).float()), _everything(module)
+    with pytest.raises(errors.NotRepeatable, match="'1' is a InstanceNorm1d in training mode: every run changes its"):
+        ip.effects(ip.Network(module), pairs, ["0"], lambda output, those: output.sum(-1))
+    assert _same(_everything(module), before)
+
+
 def test_no_random_number_is_drawn_from_the_global_state():
     state = torch.random.get_rng_state()
     net = adder.network()

@@ -21,7 +21,7 @@ from .engine.question import ALL, Engine
 from .errors import AmbiguousSite, MissingPart, WrongInput, WrongPairs
 from .network import Network
 from .sites import EACH, Site
-from .units import declared_width, is_neural
+from .units import at_rest, declared_width, is_neural
 
 ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 """What blocks call their attention, if its class does not say that it is one."""
@@ -191,7 +191,7 @@ class LanguageModel(Network):
     def _stream(self) -> str | None:
         """Which tensor of a block's output is the residual stream: the first, where a block returns several."""
         try:
-            with torch.no_grad():
+            with at_rest(self.module):
                 self.run(self.example, read=[Site(self.blocks()[0])])
         except AmbiguousSite:
             return "0"

@@ -32,6 +32,7 @@ from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
 from .taps import Order, RunTaps, call, refuse_overlap
 from .units import (
+    at_rest,
     channel_axis,
     declared_width,
     is_holder,
@@ -151,7 +152,7 @@ class Network(Model[Site]):
             return tuple(found)
         order = Order(map(Site, found), self.modules)
         args, kwargs = self.arguments(self.example)
-        with torch.no_grad():
+        with at_rest(self.module):
             call(self.module, args, kwargs, order)
         return tuple(order.paths)
 
@@ -180,7 +181,7 @@ class Network(Model[Site]):
             raise WrongInput(
                 f"How many units {site} has shows only in a run. Give one: Network(module, example=an_input)."
             )
-        with torch.no_grad():
+        with at_rest(self.module):
             return int(
                 self.run(self.example, read=[site])[site].shape[-1 if site.unit_axis is None else site.unit_axis]
             )
@@ -241,7 +242,7 @@ class Network(Model[Site]):
         first, second = self.place(place), self.place(other)
         if self.example is None or (first.path, first.end) == (second.path, second.end):
             return False
-        with torch.no_grad():
+        with at_rest(self.module):
             met = list(self.run(self.example, read=[first, second]).values)
         return met.index(first) < met.index(second)
 
@@ -266,8 +267,10 @@ class Network(Model[Site]):
         layers: module paths in causal order; by default `layers()`. Each should hold [example, unit]. A unit's
         mechanism is the network itself with the layers it is computed from set, so its value is the module's own
         activation.
-        Raises WrongInput where inputs have no names, or a layer depends on something that is no layer.
+        Raises WrongInput where inputs have no names, or a layer depends on something that is no layer; NotRepeatable in
+        training mode, where a unit may depend on chance or on other rows.
         """
+        self.ready()
         return neuron_graph(self, [self.place(path) for path in layers or self.layers()])
 
 

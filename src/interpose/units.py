@@ -72,9 +72,29 @@ def unsteady(module: nn.Module) -> str | None:
         return None
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return "its output depends on the whole batch, and every run changes its running statistics"
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats:
+        return "every run changes its running statistics"
     if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
         return "its output is random"
     return None
+
+
+@contextmanager
+def at_rest(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode and torch's random state kept, for a run that only looks. Both restored afterwards.
+
+    In training mode a run of an example would change running statistics, and draw random numbers.
+    """
+    modes = {part: part.training for part in module.modules()}
+    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=list(devices)):
+            for part in modes:
+                part.training = False
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def refuse_uninspectable(module: Any) -> None:
