@@ -193,7 +193,7 @@ def test_sites_that_cannot_change_are_exactly_zero_and_never_run(net, data):
             calls.append(tuple(map(str, write)))
             return super().run(inputs, read=read, write=write)
 
-    counted = Counting(adder.Adder(), inputs=adder.INPUTS, names=adder.NAMES)
+    counted = Counting(adder.Adder(), inputs=adder.INPUTS, names=adder.NAMES, engine="full")
     found = ip.effects(counted, data["A"], ["h12", "h13", "h23"], ip.value)
     assert np.all(found.nie[:, 1:] == 0) and np.all(found.tie[:, 1:] == 0)
     swept = [write for write in calls if write][2:]  # the first two are the identity patches

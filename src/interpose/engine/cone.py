@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..structures import tensors
 from .axes import close
-from .passes import Conductor, Rows, handed_out, laid_out, run_conducted, touched
+from .passes import Conductor, handed_out, laid_out, only_base, run_conducted, touched
 from .plan import Write, entry_of
 from .probe import Probe
 from .subject import Subject
@@ -29,7 +29,7 @@ def find_last_only(subject: Subject, probe: Probe) -> frozenset[int]:
     """The token-wise calls of which nothing in the outcome depends on any token but the last, by their numbers."""
     found: set[int] = set()
     expected = tensors(subject.outcome(probe.events[0].output))
-    rows = Rows(torch.arange(2), torch.zeros(0, dtype=torch.long), ())
+    rows = only_base(2)
     missed, i = 0, len(probe.events)
     while missed < PATIENCE and (i := i - 1) >= 0:
         output = probe.events[i].output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ Key = tuple[str, int]
 """A call's address: the module's path, and which of its calls in the run this is."""
 
 
+NO_STAND_INS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
+
+
 @dataclass
 class Event:
     """One call of a module.
@@ -23,7 +27,8 @@ class Event:
     parent: the number of the call it happened in; start, end: when it began and ended, on a clock that counts both.
     steady: whether nothing came of it but its output, so that handing out that output is as good as calling it.
     output: a copy of what it gave, where that was to be kept; flops: of its own matrix products, multiply-add = 2;
-    size: the bytes of the largest tensor it gave; called: a copy of its arguments, where they were to be kept.
+    size, size_taken: the bytes of the largest tensor it gave, and took; called: a copy of its arguments, where they
+    were to be kept.
     """
 
     key: Key
@@ -34,6 +39,7 @@ class Event:
     output: Any = None
     flops: float = 0.0
     size: int = 0
+    size_taken: int = 0
     called: tuple[Any, Mapping[str, Any]] = field(default=((), {}), repr=False)
 
 
@@ -41,10 +47,18 @@ class Recorder:
     """Records the calls of a run, made in this thread, through functions that stand in for every module's `forward`.
 
     paths: module -> path. keep: the calls whose outputs to keep a copy of; None keeps all, with their arguments.
+    both: the calls of which to keep the one tensor they take, too; stand_ins: other functions for some modules.
     """
 
-    def __init__(self, paths: Mapping[nn.Module, str], keep: Collection[Key] | None = ()) -> None:
-        self.paths, self.keep = paths, keep
+    def __init__(
+        self,
+        paths: Mapping[nn.Module, str],
+        keep: Collection[Key] | None = (),
+        both: Collection[Key] = (),
+        stand_ins: Mapping[str, Callable[[Tensor], Tensor]] = NO_STAND_INS,
+    ) -> None:
+        self.paths, self.keep, self.both, self.stand_ins = paths, keep, both, stand_ins
+        self.taken: tuple[Tensor, int, Tensor] | None = None
         self.events: list[Event] = []
         self.counts: dict[str, int] = {}
         self.inside: list[int] = []
@@ -60,7 +74,7 @@ class Recorder:
         return {event.key: event.output for event in self.events if event.output is not None}
 
     def _recorded(self, module: nn.Module, path: str) -> Callable[..., Any]:
-        original = module.forward
+        original = self.stand_ins.get(path, module.forward)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() != self.thread:
@@ -70,6 +84,8 @@ class Recorder:
             before = _footprint(module, given)
             if self.keep is None:
                 event.called = copied((args, kwargs))
+            elif event.key in self.both:
+                event.called = ((self._once(given[0]),), {})
             try:
                 output = original(*args, **kwargs)
             finally:
@@ -79,6 +95,12 @@ class Recorder:
             return output
 
         return forward
+
+    def _once(self, x: Tensor) -> Tensor:
+        """A copy, the same one for calls that take the same tensor one after another."""
+        if self.taken is None or self.taken[0] is not x or self.taken[1] != version_of(x):
+            self.taken = x, version_of(x), x.clone()
+        return self.taken[2]
 
     def _begin(self, path: str) -> Event:
         occurrence = self.counts.get(path, 0)
@@ -100,8 +122,8 @@ class Recorder:
         if not same and event.parent is not None:
             self.events[event.parent].steady = False  # what a part remembers, the whole remembers
         event.flops = products(module, given)
-        event.size = max((tensor.numel() * tensor.element_size() for tensor in gave), default=0)
-        if self.keep is None or event.key in self.keep:
+        event.size, event.size_taken = map(_bytes, (gave, given))
+        if self.keep is None or event.key in self.keep or event.key in self.both:
             event.output = copied(output)
 
 
@@ -112,6 +134,10 @@ def products(module: nn.Module, given: list[Tensor]) -> float:
         return 0.0
     weights = sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
     return 2.0 * weights * given[0].numel() / width
+
+
+def _bytes(found: list[Tensor]) -> int:
+    return max((tensor.numel() * tensor.element_size() for tensor in found), default=0)
 
 
 def _footprint(module: nn.Module, given: list[Tensor]) -> tuple[Any, list[int]]:

@@ -22,25 +22,26 @@ from .skip import Comparison
 
 @dataclass(frozen=True)
 class Rows:
-    """What each row of a pass is: first one base row an example, then one row a cell.
+    """What each row of a pass is: first one base row an example, or none of them, then one row a cell.
 
-    examples: [base row], the example it is; owner: [cell], its base row; where: for each write, its rows and the
-    places of its cells among the examples.
+    examples: the examples in the pass, one after another; base: how many base rows there are; owner: [cell], the place
+    of its example among them; where: for each write, its rows and the places of its cells among the examples.
     """
 
     examples: Tensor
+    base: int
     owner: Tensor
     where: tuple[tuple[Write, slice, Tensor], ...]
 
     @property
     def index(self) -> Tensor:
         """[row]: which example it belongs to."""
-        return torch.cat([self.examples, self.examples.index_select(0, self.owner)])
+        return torch.cat([self.examples[: self.base], self.examples.index_select(0, self.owner)])
 
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return len(self.examples) + len(self.owner)
+        return self.base + len(self.owner)
 
     def taps(self, modules: Mapping[str, nn.Module]) -> RowTaps:
         """The writes of these rows, as hooks."""
@@ -53,18 +54,23 @@ class Rows:
         return RowTaps(writes, self.count, modules)
 
 
-def laid_out(writes: Sequence[Write], examples: Tensor) -> Rows:
-    """Base rows for the examples, then the cells of the writes, each write's in a block of its own."""
+def laid_out(writes: Sequence[Write], examples: Tensor, *, base: bool = True) -> Rows:
+    """Base rows for the examples if wanted, then the cells of the writes, each write's in a block of its own."""
     owners: list[Tensor] = []
     where = []
-    at = len(examples)
+    at = first = len(examples) if base else 0
     for write in writes:
         places = cells_in(write, examples) - int(examples[0])
         if len(places):
             where.append((write, slice(at, at + len(places)), places))
             owners.append(places)
             at += len(places)
-    return Rows(examples, torch.cat(owners) if owners else torch.zeros(0, dtype=torch.long), tuple(where))
+    return Rows(examples, first, torch.cat(owners) if owners else torch.zeros(0, dtype=torch.long), tuple(where))
+
+
+def only_base(size: int) -> Rows:
+    """A row for each of so many examples, and nothing written."""
+    return Rows(torch.arange(size), size, torch.zeros(0, dtype=torch.long), ())
 
 
 @dataclass
@@ -121,11 +127,11 @@ class Conductor:
             self.next, self.inside = self.probe.after[i], True
             try:
                 (x,) = args
-                if self.comparison is None or x.ndim < 2 or len(x) != self.comparison.base + len(self.comparison.owner):
+                if self.comparison is None or x.ndim < 2 or len(x) != self.comparison.rows:
                     output, share = original(x, **kwargs), 1.0
                 else:
                     last = i in self.last_only
-                    output, share = self.comparison.call(lambda t: original(t, **kwargs), x, last_only=last)
+                    output, share = self.comparison.call(i, lambda t: original(t, **kwargs), x, last_only=last)
                 self.flops += share * self.probe.per_token[i] * x.numel() / x.shape[-1]
             finally:
                 self.inside = False

@@ -15,8 +15,11 @@ from ..interventions import Set
 from ..sites import Site
 from .probe import Probe, Refused
 
-PASSING = 0.08
+PASSING = 0.1
 """What a row costs in a layer it passes through unchanged, as a share of what the layer's products would cost."""
+
+CALL = 1e7
+"""What making a call once more costs, for whatever rows, in operations: of Python, and of reading its weights."""
 
 SHARE = 0.25
 """The share of the free memory that a pass may take unless told otherwise."""
@@ -45,6 +48,11 @@ class Group:
 
     writes: tuple[Write, ...]
     entry: int
+
+    @property
+    def sites(self) -> list[Site]:
+        """Where they write."""
+        return [site for write in self.writes for site in write.sites]
 
 
 def changing(number: int, sites: Mapping[Site, Callable[[Any], Any]], base: Mapping[Site, Tensor], size: int) -> Write:
@@ -77,37 +85,41 @@ def clock_at(site: Site, probe: Probe) -> int:
     return calls[0].start - 1 if site.end == "input" else calls[0].end
 
 
-def grouped(writes: Sequence[Write], probe: Probe) -> list[Group]:
+def grouped(writes: Sequence[Write], probe: Probe, *, base: bool) -> list[Group]:
     """The writes in as many groups as cost least together.
 
-    Every group runs the base rows again from its own entry on; and in fewer groups, rows pass unchanged through more
-    layers before their own.
+    base: whether every group runs the base rows again from its own entry on. In fewer groups, rows pass unchanged
+    through more layers before their own; in more, the same calls are made more often for fewer rows.
     """
     entries: dict[int, list[Write]] = {}
     for write in writes:
         entries.setdefault(entry_of(write, probe), []).append(write)
     clocks = sorted(entries)
     costs = {clock: probe.cost_from(clock) for clock in clocks}
+    calls = {clock: CALL * sum(event.end > clock for event in probe.events) for clock in clocks}
     cells = {clock: sum(len(write.cells) for write in entries[clock]) for clock in clocks}
-    base = max((len(write.cells) for write in writes), default=0)
+    again = max((len(write.cells) for write in writes), default=0) if base else 0
 
     def cost(parts: list[list[int]]) -> float:
-        return sum(costs[part[0]] * (base + PASSING * sum(cells[clock] for clock in part)) for part in parts)
+        passing = [PASSING * sum(cells[clock] for clock in part) for part in parts]
+        return sum(costs[part[0]] * (again + rows) + calls[part[0]] for part, rows in zip(parts, passing, strict=True))
 
     best = min((_parted(clocks, k) for k in range(1, min(len(clocks), 64) + 1)), key=cost)
     return [Group(tuple(write for clock in part for write in entries[clock]), part[0]) for part in best]
 
 
-def portions(group: Sequence[Write], size: int, rows: int, by_example: bool) -> Iterator[tuple[list[Write], Tensor]]:
-    """Writes and examples to run in one pass of at most so many rows: few examples with all writes, if it can be.
+def portions(
+    group: Sequence[Write], block: Tensor, rows: int, by_example: bool
+) -> Iterator[tuple[list[Write], Tensor]]:
+    """Writes and examples of a block to run in one pass of at most so many rows: few examples with all writes.
 
     by_example: whether examples may be run apart from each other at all.
     """
     split = by_example and not any(write.whole for write in group)
-    step = max(1, min(size, rows // (len(group) + 1))) if split else size
+    step = max(1, min(len(block), rows // (len(group) + 1))) if split else len(block)
     most = max(1, rows // step - 1)
-    for start in range(0, size, step):
-        examples = torch.arange(start, min(start + step, size))
+    for start in range(0, len(block), step):
+        examples = block[start : start + step]
         for first in range(0, len(group), most):
             part = list(group[first : first + most])
             if any(len(_within(write, examples)) for write in part):

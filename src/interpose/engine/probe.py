@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -86,6 +86,15 @@ class Probe:
                 i = self.after[i]
             else:
                 i += 1
+        return found
+
+    def atoms(self, given: Collection[int], touched: Collection[int]) -> set[int]:
+        """The outermost token-wise calls that are made where some calls' outputs are handed out."""
+        found, i, known = set(), 0, set(given)
+        while i < len(self.events):
+            if i not in known and self.tokenwise[i] and i not in touched:
+                found.add(i)
+            i = self.after[i] if i in known or i in found else i + 1
         return found
 
     def cost_from(self, clock: int) -> float:

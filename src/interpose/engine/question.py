@@ -55,6 +55,7 @@ class Means:
     skip: bool = False
     last_only: frozenset[int] = frozenset()
     readout: Readout | None = None
+    base_rows: bool = True  # whether every pass has base rows of its own
 
 
 class Mismatch(Exception):
@@ -85,6 +86,14 @@ class Sweep:
         taps = RunTaps((), writes, self.subject.modules)
         return self.subject.outcome(call(self.subject.module, given.args, given.kwargs, taps))
 
+    def compare(self, control: Tensor, examples: Tensor, culprit: str | Callable[[], str]) -> None:
+        """Untouched rows with the plain base run. Raises Mismatch where they differ by more than rounding."""
+        noise = float((control - self.anchor.index_select(0, examples)).abs().max())
+        if not noise <= self.tolerance():
+            name = culprit if isinstance(culprit, str) else culprit()
+            raise Mismatch(f"{name} differs from the base run by {noise:.2g} when replayed.")
+        self.work += Work(noise=noise)
+
     def tell(self, text: str) -> None:
         """Say once, to the user and in the record, what did not go as planned."""
         if text not in self.work.notes:
@@ -96,6 +105,11 @@ class Sweep:
         kinds = [p.dtype for p in self.subject.module.parameters() if p.is_floating_point()]
         size = max(1.0, size, float(self.anchor.abs().max()))
         return 10 * size * max(map(rounding, kinds), default=rounding(torch.float32))
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the network computes in half precision, where rows are compared within one pass only."""
+        return any(p.dtype in (torch.float16, torch.bfloat16) for p in self.subject.module.parameters())
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,7 @@ need only be made for the tokens that differ, all of them packed into one, and f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,49 +23,87 @@ CROWDED = 0.7
 """Where more than this share of the tokens differ, the call is made in full."""
 
 
+Known = Mapping[int, tuple[Tensor, Tensor]]
+"""What token-wise calls of the base run took and gave, by the numbers of the calls."""
+
+
 @dataclass
 class Comparison:
-    """The rows of one pass, and which of their tokens differ from those of their base row.
+    """The rows of one pass, and which of their tokens differ from those of their base rows.
 
-    base: how many of the first rows are base rows; owner: [row], which of them each later row belongs to.
-    tokens: how many tokens calls were made for, in all.
+    owner: [row], for all but the first `base` rows, which base row each belongs to.
+    base: how many of the first rows are base rows; 0 where what base rows give is known from the base run.
     """
 
-    base: int
     owner: Tensor
+    base: int
+    known: Known
     last: tuple[Tensor, int, Tensor] | None = field(default=None, repr=False)
 
-    def live(self, x: Tensor) -> Tensor:
+    def __post_init__(self) -> None:
+        size = int(self.owner.max()) + 1 if len(self.owner) else 1
+        blocks, left = divmod(len(self.owner), size)
+        whole = not left and bool((self.owner == torch.arange(size, device=self.owner.device).repeat(blocks)).all())
+        self.blocks = (blocks, size) if whole else None  # every base row in its turn, again and again
+
+    @property
+    def rows(self) -> int:
+        """How many rows the pass has."""
+        return self.base + len(self.owner)
+
+    def live(self, x: Tensor, base: Tensor) -> Tensor:
         """[row, ...]: where the later rows' vectors differ from those of their base rows."""
         if self.last is not None and self.last[0] is x and self.last[1] == version_of(x):
             return self.last[2]  # query, key and value, gate and up, are made of one tensor
-        mask = (x[self.base :] != x[: self.base].index_select(0, self.owner)).any(-1)
+        later = x[self.base :]
+        if self.blocks is not None and self.blocks[1] <= len(base) and later.is_contiguous():
+            blocks, size = self.blocks
+            differs = (later.view(blocks, size, *later.shape[1:]) != base[:size]).view(later.shape)
+        else:
+            differs = later != base.index_select(0, self.owner)
+        mask = differs.view(torch.int64).amax(-1) != 0 if differs.shape[-1] % 8 == 0 else differs.any(-1)
         self.last = x, version_of(x), mask
         return mask
 
-    def call(self, forward: Callable[..., Tensor], x: Tensor, *, last_only: bool = False) -> tuple[Tensor, float]:
-        """What a token-wise call gives for x, made for the tokens that differ alone; and for which share of them.
+    def call(
+        self, i: int, forward: Callable[..., Tensor], x: Tensor, *, last_only: bool = False
+    ) -> tuple[Tensor, float]:
+        """What token-wise call number i gives for x, made for the tokens that differ; and for which share of all.
 
         last_only: nothing reads what it gives but at the last token.
         """
-        live = self.live(x)
+        if not self.base and i not in self.known:
+            return forward(x), 1.0
+        base = x[: self.base] if self.base else self.known[i][0]
+        if base.shape[1:] != x.shape[1:]:
+            return forward(x), 1.0
+        live = self.live(x, base)
         if last_only and live.ndim == 2:
             live = live.clone()
             live[:, :-1] = False
         chosen = live.reshape(-1).nonzero()[:, 0]
         if len(chosen) > CROWDED * live.numel():
             return forward(x), 1.0
-        width = x.shape[-1]
-        flat = x[self.base :].reshape(-1, width)
-        packed = torch.cat([x[: self.base].reshape(-1, width), flat.index_select(0, chosen)])
+        tokens, width = live[0].numel(), x.shape[-1]
+        wanted = chosen + self.base * tokens
+        if self.base:
+            wanted = torch.cat([torch.arange(self.base * tokens, device=x.device), wanted])
+        packed = x.reshape(-1, width).index_select(0, wanted)
         gave = forward(packed if x.ndim == 2 else packed[:, None])
         gave = gave.reshape(len(packed), gave.shape[-1])
-        known = gave[: len(packed) - len(chosen)].reshape(self.base, *x.shape[1:-1], -1)
-        whole = torch.empty(len(x), *x.shape[1:-1], gave.shape[-1], dtype=gave.dtype, device=gave.device)
-        whole[: self.base] = known
-        torch.index_select(known, 0, self.owner, out=whole[self.base :])
-        whole[self.base :].view(-1, gave.shape[-1]).index_copy_(0, chosen, gave[len(packed) - len(chosen) :])
-        return whole, len(packed) / (len(packed) - len(chosen) + live.numel())
+        known = gave[: self.base * tokens].reshape(self.base, *x.shape[1:-1], -1) if self.base else self.known[i][1]
+        return self._filled(known, gave, wanted), len(packed) / (self.rows * tokens)
+
+    def _filled(self, known: Tensor, gave: Tensor, wanted: Tensor) -> Tensor:
+        """The base rows' outputs in all rows, and what was computed in its places."""
+        whole = torch.empty(self.rows, *known.shape[1:], dtype=gave.dtype, device=gave.device)
+        if self.blocks is not None:
+            blocks, size = self.blocks
+            whole[self.base :].view(blocks, size, *known.shape[1:]).copy_(known[:size])
+        else:
+            torch.index_select(known, 0, self.owner, out=whole[self.base :])
+        whole.view(-1, gave.shape[-1]).index_copy_(0, wanted, gave)
+        return whole
 
 
 def is_tokenwise(module: nn.Module, forward: Callable[..., Any], called: Any, output: Any, smallest: int) -> bool:

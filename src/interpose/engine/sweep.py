@@ -78,7 +78,7 @@ def _by_the_best_means(sweep: Sweep, live: list[Write], scores: Tensor, tick: Ca
         if failed is not None:
             sweep.tell(f"{failed} This sweep goes on with {' and '.join(means.names)}.")
         return found
-    if not isinstance(failed, NotByRow):
+    if sweep.given.size > 1 and not isinstance(failed, NotByRow):  # alone in its batch, an example may be so on purpose
         sweep.tell(f"{failed} This sweep makes one run a write.")
     raise Refused(str(failed))
 
@@ -105,7 +105,9 @@ def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[tuple[Means, list[Write
         if sweep.engine.replay is not False:
             steps.append(replace(steps[-1], names=("replay", *steps[-1].names), replay=True))
         if sweep.engine.skip is not False:
-            steps.append(replace(steps[-1], names=("compare and skip", *steps[-1].names), skip=True))
+            steps.append(
+                replace(steps[-1], names=("compare and skip", *steps[-1].names), skip=True, base_rows=sweep.is_rough)
+            )
         best, reachable = _with_readout(sweep, *_with_cone(sweep, steps[-1], live))
         if best != steps[-1] or len(reachable) < len(live):
             yield best, reachable
@@ -128,7 +130,7 @@ def _probed(sweep: Sweep, live: Sequence[Write]) -> Probe | None:
     smallest = 0 if engine.skip else SMALLEST
     try:
         known = probe(subject.module, subject.paths, subject.modules, sweep.given, smallest)
-        grouped(live, known)
+        grouped(live, known, base=True)
     except Refused as reason:
         sweep.work += Work(notes=(f"No replay: {reason}.",))
         return None
