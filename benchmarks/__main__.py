@@ -32,7 +32,7 @@ def main(
     if unknown := set(cases or ()) - set(CASES):
         raise typer.BadParameter(f"There is no case {unknown.pop()!r}. There are {', '.join(CASES)}.")
     if quick:
-        layers, inner, repeats, write = layers or "22,29", inner or "3,8", 1, False
+        layers, inner, repeats, write = layers or "22,29", inner or "3,9", 1, False
     asked = {
         name: [int(number) for number in given.split(",")]
         for name, given in (("layers", layers), ("inner", inner))

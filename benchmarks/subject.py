@@ -86,15 +86,14 @@ def question(
     inner: Sequence[int] | None = None,
     lm: ip.LanguageModel | None = None,
 ) -> Question:
-    """n pairs; by default all layers, and in each all positions or heads (inner)."""
+    """n pairs; by default all layers, and in each all positions or heads (inner; the last for what is beyond it)."""
     lm = capitals.language_model() if lm is None else lm
     pairs = city_pairs(lm, n)
     count = len(lm.blocks())
     chosen = range(count) if layers is None else [layer for layer in layers if layer < count]
     width = len(lm.token_ids(pairs.base[0])) if kind == "residual" else lm.module.config.num_attention_heads
-    return Question(
-        kind, lm, pairs, tuple((layer, i) for layer in chosen for i in (range(width) if inner is None else inner))
-    )
+    within = sorted({min(index, width - 1) for index in (range(width) if inner is None else inner)})
+    return Question(kind, lm, pairs, tuple((layer, index) for layer in chosen for index in within))
 
 
 def token_ids(lm: ip.LanguageModel, prompts: Sequence[str]) -> Tensor:
