@@ -265,6 +265,11 @@ def test_mistakes_with_a_model_are_named(model, act, kind, text):
             "its domain is empty",
         ),
         (
+            lambda: ip.CausalModel(A=ip.Variable(range(2)), Y=ip.Variable(lambda A: A)).sample(-1),
+            errors.WrongInput,
+            "n=-1: there is no sample of so many.",
+        ),
+        (
             lambda: ip.Variable([[1], [2]]),
             errors.WrongInput,
             "The values of a domain are hashable: tuples, not lists. These are not: [[1], [2]].",

@@ -207,6 +207,14 @@ def test_a_site_that_changes_in_some_pairs_is_measured_in_all(net):
     np.testing.assert_allclose(found.tie, [[3, 0], [0, 3]], atol=1e-5)
 
 
+@pytest.mark.parametrize("form", [torch.tensor, np.array, list])
+def test_base_and_source_may_come_in_different_forms(net, form):
+    """One pair, or one base, has no second base to see with whether rows mix: base and source are put together."""
+    base, source = [[1, 2, 3]], [[4, 2, 3]]
+    for pairs in (ip.Pairs(base, form(source)), ip.Pairs(form(base), source), ip.Pairs(form(base), form(source))):
+        assert ip.effects(net, pairs, ["h12"], ip.value).nie.tolist() == [[pytest.approx(3, abs=1e-5)]]
+
+
 # -- what is checked before anything is believed -----------------------------------------------------------
 
 

@@ -151,6 +151,13 @@ def test_sites_are_named_and_chosen(lm):
     assert lm.place("model.layers.1.mlp.down_proj[3, 5]").position == 3
 
 
+def test_layers_and_positions_are_whole_numbers(lm):
+    assert lm.residual(layers=np.arange(2), positions=torch.tensor([1])) == lm.residual(layers=[0, 1], positions=[1])
+    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}, {"positions": "each"}):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            lm.residual(**wrong)
+
+
 def test_a_map_is_labelled_by_tokens(lm):
     flow = ip.scan(lm, capitals.pairs(lm, n=3), lm.residual(layers=[0, 1]), ip.logit_difference)
     svg = flow.heatmap().svg()

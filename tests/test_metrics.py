@@ -9,6 +9,7 @@ import torch
 import interpose as ip
 from interpose import errors
 from interpose.metrics import name_of, score
+from interpose.tasks import adder
 
 from known import Outcome
 
@@ -35,6 +36,15 @@ def test_matches_compares_numbers_classes_vectors_and_anything_else(output, targ
 
 def test_matches_takes_a_tolerance():
     assert ip.Matches(tol=0.5)(torch.tensor([1.4, 2.6, 3.0]), three).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("tol", [-1e-3, float("nan")])
+def test_a_tolerance_within_which_nothing_lies_is_refused(tol):
+    with pytest.raises(errors.WrongMetric, match=f"tol={tol}: nothing lies within such a tolerance"):
+        ip.Matches(tol=tol)
+    with pytest.raises(errors.WrongAlignment, match=f"tol={tol}: nothing lies within such a tolerance"):
+        ip.interchange_accuracy(adder.network(), adder.alignment(), n=5, tol=tol)
+    assert ip.Matches(tol=0)(torch.tensor([1.0, 2.5, 3.0]), three).tolist() == [1, 0, 1]
 
 
 def test_logit_difference_is_source_answer_minus_base_answer():

@@ -278,6 +278,18 @@ def test_neurons_are_those_of_every_layer_but_the_last(net):
     assert [str(site) for site in net.neurons()] == ["h11", "h12", "h13", "h21", "h22", "h23"]
 
 
+def test_neurons_are_asked_for_by_any_spelling(net):
+    assert [str(site) for site in net.neurons("h12", "l2[(0, 2)]")] == ["h12", "h21", "h23"]
+    assert [site.coordinates[0][:2] for site in net.neurons("h12", "l2")] == [("layer", "l1"), *[("layer", "l2")] * 3]
+    with pytest.raises(
+        errors.UnknownPlace, match=re.escape("['l1'] is no site. Sites are spelled 'module.path[units]'")
+    ):
+        net.neurons(["l1"])
+    conv = ip.Network(nn.Sequential(nn.Conv2d(1, 3, 2)), names={"edges": "0[1]"})
+    found = conv.neurons("0[0]", "edges", "0[0 | axis -1]")
+    assert [site.coordinates[0][1] for site in found] == ["0", "0", "0[axis -1]"]
+
+
 def test_embeddings_and_normalisations_are_no_neurons():
     module = nn.Sequential(nn.Embedding(5, 3), nn.LayerNorm(3), nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1))
     net = ip.Network(module, example=torch.tensor([0, 1]))
@@ -856,6 +868,8 @@ def test_a_name_may_not_hide_a_module():
         ip.Network(adder.Adder(), names={"l2": "l1[1]"})
     with pytest.raises(errors.WrongInput, match="'l1' names two things"):
         ip.Network(adder.Adder(), inputs=("l1", "B", "C"))
+    with pytest.raises(errors.WrongInput, match="'A' names two things"):
+        ip.Network(adder.Adder(), inputs=("A", "A", "C"))
 
 
 def test_calls_inside_calls_are_numbered_as_they_begin():
@@ -897,6 +911,14 @@ def test_writes_work_in_inference_mode():
     with torch.inference_mode():
         run = net.run(x, read=["0"], write={"0[1]": 2.0})
     assert torch.equal(run["0"], expected["0"]) and torch.equal(run.output, expected.output)
+
+
+def test_places_without_sources_are_refused(net):
+    with pytest.raises(
+        errors.WrongInput,
+        match=re.escape("sources says where each place's value comes from: {'h12': source_input}, not 'h12'."),
+    ):
+        ip.interchange(net, [1, 2, 3], "h12")
 
 
 def test_one_place_takes_one_source(net):

@@ -138,6 +138,16 @@ def test_a_single_pair_prints_what_it_is(model):
         (lambda m: ip.Pairs.varying(m, "B+C", n=3), errors.UnknownPlace, "B+C is computed, not an input."),
         (lambda m: ip.Pairs.varying(m, n=3), errors.WrongInput, "which one should vary"),
         (
+            lambda m: ip.Pairs.varying(m, "A", "B", "A"),
+            errors.WrongInput,
+            "A is named twice. Name each variable that should vary once.",
+        ),
+        (
+            lambda m: ip.Pairs.varying(m, "A", n=-1),
+            errors.WrongInput,
+            "n=-1: there is no sample of so many. n=None enumerates all pairs.",
+        ),
+        (
             lambda m: ip.Pairs.varying(adder.network(), "A", n=3),
             errors.WrongInput,
             "Pairs are drawn from the domains of a causal model, and Network has none. Give a CausalModel, or "

@@ -105,6 +105,8 @@ def interchange_accuracy(
     """
     if n < 1:
         raise WrongAlignment(f"n={n}: a share of no pairs is not defined.")
+    if not tol >= 0:
+        raise WrongAlignment(f"tol={tol}: nothing lies within such a tolerance, so that every interchange would fail.")
     if not isinstance(alignment, Alignment):
         raise WrongAlignment(
             f"{alignment!r} is no alignment. Say what is held where: Alignment(model, {{'A': 'h12'}})."

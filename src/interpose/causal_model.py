@@ -186,6 +186,8 @@ class CausalModel(Model[str]):
         where: a condition on all variables of a setting, inputs and computed; every draw meets it.
         Raises NoDomain, or Unsatisfiable if 10,000 draws in a row do not meet the condition.
         """
+        if n < 0:
+            raise WrongInput(f"n={n}: there is no sample of so many.")
         rng = seed if isinstance(seed, random.Random) else random.Random(seed)
         domains = {name: self.domain(name) for name in self.inputs}
         for name, domain in domains.items():

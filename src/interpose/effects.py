@@ -43,6 +43,8 @@ def interchange(model: Model[Any], base: Any, sources: Mapping[Any, Any]) -> Run
     Each source is run once. Raises what `run` raises; the ledger of the returned run says what was written.
     Source: Geiger et al. 2021.
     """
+    if not isinstance(sources, Mapping):
+        raise WrongInput(f"sources says where each place's value comes from: {{'h12': source_input}}, not {sources!r}.")
     wanted: dict[Any, tuple[Any, Any]] = {}
     for spelling, source in sources.items():
         if (place := model.place(spelling)) in wanted:

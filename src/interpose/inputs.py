@@ -70,7 +70,9 @@ def key(example: Any) -> Any:
 
 
 def join(first: Any, second: Any) -> Any:
-    """The examples of two inputs of one form, one after the other."""
+    """The examples of two inputs, one after the other; of inputs in two forms, as a list of plain values."""
+    if any(isinstance(first, form) != isinstance(second, form) for form in (Tensor, np.ndarray, Mapping, tuple)):
+        return [row.tolist() if hasattr(row, "tolist") else row for row in (*examples(first), *examples(second))]
     if isinstance(first, Tensor):
         return torch.cat([first, second])
     if isinstance(first, np.ndarray):

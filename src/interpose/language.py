@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,7 +121,7 @@ class LanguageModel(Network):
                 cut=(f"the residual stream after layer {layer}", 1) if positions is None else None,
             )
             for layer in self._layers(layers)
-            for position in ([EACH] if positions is None else map(int, positions))
+            for position in ([EACH] if positions is None else map(index, positions))
         )
 
     def heads(self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
@@ -134,7 +135,7 @@ class LanguageModel(Network):
         for layer in self._layers(layers):
             path, heads, width = self._projection(layer)
             for head in range(heads):
-                for position in [None] if positions is None else map(int, positions):
+                for position in [None] if positions is None else map(index, positions):
                     where = () if position is None else (("position", position, _rank(position)),)
                     sites.append(
                         Site(
@@ -153,7 +154,7 @@ class LanguageModel(Network):
         wanted = range(count) if layers is None else layers
         if wrong := [layer for layer in wanted if not 0 <= layer < count]:
             raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {count - 1}.")
-        return [int(layer) for layer in wanted]
+        return [index(layer) for layer in wanted]
 
     def _projection(self, layer: int) -> tuple[str, int, int]:
         """The path of a block's output projection, how many heads it projects, and their width."""

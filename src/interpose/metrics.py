@@ -58,6 +58,10 @@ class Matches:
     binary = True
     needs = ("targets",)
 
+    def __post_init__(self) -> None:
+        if not self.tol >= 0:
+            raise WrongMetric(f"tol={self.tol}: nothing lies within such a tolerance, so that nothing would match.")
+
     def __call__(self, output: Any, pairs: Pairs) -> Tensor:
         require(self, pairs)
         if not isinstance(output, Mapping | Sequence | np.ndarray | Tensor):

@@ -81,7 +81,7 @@ class Network(Model[Site]):
         }
         self.paths = {part: path for path, part in reversed(self.modules.items())}
         for name in (*self.inputs, *names):
-            if name in self.modules or (name in self.inputs and name in names):
+            if name in self.modules or (name in self.inputs and name in names) or self.inputs.count(name) > 1:
                 raise WrongInput(f"{name!r} names two things. Choose another name for the input or site.")
         for name, spelling in names.items():
             self.names[name] = replace(self.place(spelling), name=name)
@@ -157,7 +157,7 @@ class Network(Model[Site]):
         return tuple(order.paths)
 
     def neurons(self, *paths: str) -> tuple[Site, ...]:
-        """One site a unit of what the modules at `paths` return; by default, of every layer but the last.
+        """One site a unit of what stands at `paths`, modules or other places; by default, of every layer but the last.
 
         Layers are linear ones, convolutions and the like, before any nonlinearity that follows them; normalisations and
         embeddings are not. After a convolution a unit is a channel.
@@ -165,10 +165,12 @@ class Network(Model[Site]):
         """
         found = []
         for path in paths or [path for path in self.layers() if is_neural(self.modules[path])][:-1]:
-            whole = parse(path)
+            whole = replace(self.place(path), name=None)
+            axis = None if whole.unit_axis == channel_axis(self.modules[whole.path]) else whole.unit_axis
+            layer = replace(whole, units=None, unit_axis=axis).spelling
             for unit in range(self.width(whole)) if whole.units is None else np.atleast_1d(whole.units).tolist():
-                where = (("layer", replace(whole, units=None).spelling, self._rank(whole.path)), ("unit", unit, unit))
-                found.append(self.place(replace(whole, units=unit, coordinates=where)))
+                where = (("layer", layer, self._rank(whole.path)), ("unit", unit, unit))
+                found.append(self.place(replace(whole, units=unit, unit_axis=axis, coordinates=where)))
         return tuple(found)
 
     def width(self, spelling: Any) -> int:

@@ -78,6 +78,10 @@ class Pairs:
             )
         if not names:
             raise WrongInput("Pairs.varying needs the name of at least one input variable: which one should vary?")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise WrongInput(f"{twice[0]} is named twice. Name each variable that should vary once.")
+        if n is not None and n < 0:
+            raise WrongInput(f"n={n}: there is no sample of so many. n=None enumerates all pairs.")
         others = {name: _others(model, name) for name in names}
         if n is None:
             domains = [tuple(model.domain(name)) for name in model.inputs]
