@@ -428,7 +428,12 @@ def test_the_ledger_says_what_every_write_did(net):
         (
             lambda n: n.run([[1, 2, 3]], write={"l1": torch.zeros(1, 2)}),
             errors.WrongShape,
-            "At l1: cannot write a value of shape (1, 2) over one of shape (1, 3). Read the same site from a source",
+            "At l1: cannot write a value of shape (1, 2) where there are 3 units. Read the same site from a source run",
+        ),
+        (
+            lambda n: n.run([[1, 2, 3]], write={"l1": torch.zeros(2, 3)}),
+            errors.WrongShape,
+            "At l1: cannot write a value of shape (2, 3) over one of shape (1, 3). Read the same site from a source",
         ),
         (lambda n: n.run([[1, 2, 3]], write={"l1": lambda old: None}), errors.BadIntervention, "returned None"),
         (
@@ -616,10 +621,17 @@ def test_nothing_is_left_behind_even_by_an_error(act):
     assert _same(_everything(module), before)
 
 
+class Draws(nn.Tanh):
+    """Draws a random number in either mode."""
+
+    def forward(self, x):
+        return super().forward(x) + 0 * torch.rand(1)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_looking_at_a_network_changes_nothing_of_it(training):
     """In training mode a run of the example would move running statistics and draw random numbers."""
-    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 1))
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), Draws(), nn.Linear(4, 1))
     module.train(training)
     net = ip.Network(module, example=numbers(5, 3).float())
     before, state = _everything(module), torch.random.get_rng_state()

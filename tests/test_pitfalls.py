@@ -397,15 +397,39 @@ def test_exceptions_of_the_users_code_pass_through_unchanged(net):
             act()
 
 
+class Untouchable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l1, self.conv = nn.Linear(3, 3), nn.Conv1d(2, 4, 1)
+
+    def forward(self, x):
+        raise AssertionError("it ran")
+
+
+@pytest.mark.parametrize(
+    ("site", "shape", "units", "fitting"),
+    [
+        ("l1", (1, 2), 3, (1, 3)),
+        ("l1[0:2]", (1, 3), 2, (1, 2)),
+        ("l1[(1,)]", (1, 3), 1, (1, 1)),
+        ("l1:input", (1, 4), 3, (1, 3)),
+        ("l1[-1, :]", (1, 2), 3, (1, 3)),
+        ("conv", (1, 3, 5), 4, (1, 4, 5)),
+        ("conv[2, 0:2]", (1, 4), 2, (1, 2)),
+    ],
+)
+def test_a_width_that_does_not_fit_is_refused_before_the_first_forward_pass(site, shape, units, fitting):
+    net, x = ip.Network(Untouchable()), torch.zeros(1, 3)
+    with pytest.raises(
+        errors.WrongShape, match=re.escape(f"At {site}: cannot write a value of shape {shape} where there are {units}")
+    ):
+        net.run(x, write={site: torch.zeros(shape)})
+    for value in (torch.zeros(fitting), np.zeros(fitting), 0.0, ip.Set(torch.zeros(shape), broadcast=True)):
+        with pytest.raises(AssertionError, match="it ran"):
+            net.run(x, write={site: value})
+
+
 def test_every_name_is_checked_before_the_first_forward_pass():
-    class Untouchable(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.l1 = nn.Linear(3, 3)
-
-        def forward(self, x):
-            raise AssertionError("it ran")
-
     net = ip.Network(Untouchable())
     pairs = ip.Pairs(torch.zeros(2, 3), torch.ones(2, 3))
     for act in (

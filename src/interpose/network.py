@@ -26,7 +26,7 @@ from .errors import (
 )
 from .featurizers import NEURONS
 from .inputs import call_arguments, named_numbers
-from .interventions import as_intervention
+from .interventions import Set, as_intervention
 from .model import NOTHING, Model, Run, Score, Work, assigned, several, untold
 from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
@@ -277,12 +277,18 @@ class Network(Model[Site]):
 
 
 def checked_writes(network: Network, write: Mapping[Any, Any]) -> dict[Site, Callable[[Any], Any]]:
-    """Sites and interventions. Raises UnknownPlace, WrongInput, or OverlappingWrites, naming both."""
+    """Sites and interventions, checked before any run.
+
+    Raises UnknownPlace, WrongInput, WrongShape for another number of units, or OverlappingWrites, naming both.
+    """
     writes: dict[Site, Callable[[Any], Any]] = {}
     for spelling, new in assigned(write).items():
         site = network.place(spelling)
         for other in writes:
             if site.overlaps(other):
                 refuse_overlap(site, other)
-        writes[site] = as_intervention(new)
+        writes[site] = intervention = as_intervention(new)
+        width = declared_width(network.modules[site.path], site.end)
+        if width is not None and isinstance(intervention, Set) and not intervention.broadcast:
+            site.check_units(intervention.value, width)
     return writes

@@ -136,6 +136,21 @@ class Site:
         there = self.featurizer.decode(_put(features, -1, self._which(features), value), remainder)
         return _laid_out(_put(moved, -2, where, there).movedim(-1, self._axis), activation)
 
+    def check_units(self, value: Any, width: int) -> None:
+        """Raise WrongShape for a tensor that has more or fewer units than this site of a module with `width` of them.
+
+        This is what shows before a run; whether all of a shape fits shows when the site is met.
+        """
+        plain = self.leaf is None and self.featurizer == NEURONS and not isinstance(self.units, int)
+        if not plain or not isinstance(value, Tensor | np.ndarray) or value.ndim < -self._kept_axis:
+            return
+        units = width if self.units is None else len(_listed(self.units))
+        if value.shape[self._kept_axis] != units:
+            raise WrongShape(
+                f"At {self}: cannot write a value of shape {tuple(value.shape)} where there are {units} units. Read "
+                "the same site from a source run, or pass a number."
+            )
+
     def length(self, activation: Tensor) -> int:
         """How many positions a whole activation has. Raises WrongShape where it has none."""
         self._check_position(activation)
