@@ -9,6 +9,7 @@ from .abstraction import Alignment, interchange_accuracy
 from .causal_model import CausalModel, Variable
 from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
 from .effects import effects, interchange
+from .engine.question import Engine
 from .interventions import Add, Chain, Noise, Scale, Set
 from .language import LanguageModel
 from .metrics import Matches, logit_difference, matches, value
@@ -25,6 +26,7 @@ __all__ = [
     "Alignment",
     "CausalModel",
     "Chain",
+    "Engine",
     "LanguageModel",
     "Matches",
     "Model",
