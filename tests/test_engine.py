@@ -129,14 +129,15 @@ INSIDE = {
 }
 
 
-def language_model(kind, *, dtype=torch.float64, layers=3, **more):
+def language_model(kind, *, dtype=torch.float64, layers=3, attention="eager", **more):
     config = copy.deepcopy(CONFIGS[kind])
+    config._experts_implementation = "eager"  # the grouped kernels know no doubles
     config.num_hidden_layers = layers
     for name, value in more.items():
         setattr(config, name, value)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype).eval()
+        module = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(dtype).eval()
     return ip.LanguageModel(module)
 
 
@@ -181,7 +182,7 @@ def test_half_precision_compares_rows_of_one_pass():
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_ragged_prompts_with_a_mask(kind):
-    module, pairs = language_model(kind).module, token_pairs(4)
+    module, pairs = language_model(kind, attention="sdpa").module, token_pairs(4)
     mask = torch.ones(4, 7, dtype=torch.long)
     mask[1, :2] = mask[2, :3] = 0
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -218,7 +219,7 @@ def flops(act):
     return counter.get_total_flops()
 
 
-def counted(kind, sites_of, *, layers=6, n=12, length=10, shared=0):
+def counted(kind, sites_of, *, layers=6, n=24, length=10, shared=0):
     lm = language_model(kind, layers=layers, vocab_size=400)
     pairs = token_pairs(n, length, shared, vocabulary=400)
     writes = from_source(lm, pairs.source, sites_of(lm, length))
@@ -261,7 +262,7 @@ def test_layers_below_a_write_are_not_run_on_a_plain_stack():
     width, depth = 64, 8
     stack = seeded(lambda: nn.Sequential(*(nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(depth))))
     network = ip.Network(stack)
-    base, source = numbers(16, width), numbers(16, width, seed=1)
+    base, source = numbers(48, width), numbers(48, width, seed=1)
     writes = from_source(network, source, [f"{layer}[{unit}]" for layer in range(depth) for unit in range(8)])
     metric = Scored(lambda y, pairs: y.sum(1), ip.Pairs(base, source))
     network.engine = ENGINES["all"]

@@ -18,6 +18,7 @@ from .axes import close
 from .passes import Conductor, handed_out, laid_out, only_base, run_conducted, touched
 from .plan import Write, entry_of
 from .probe import Probe
+from .readout import Readout
 from .subject import Subject
 
 LARGE = 1e3
@@ -48,10 +49,12 @@ def find_last_only(subject: Subject, probe: Probe) -> frozenset[int]:
     return frozenset(found)
 
 
-def find_unreachable(subject: Subject, probe: Probe, writes: Sequence[Write], rows: int) -> set[int]:
+def find_unreachable(
+    subject: Subject, probe: Probe, writes: Sequence[Write], rows: int, readout: Readout | None
+) -> set[int]:
     """The writes from which nothing leads to the outcome, by their numbers; looked for from the last places back.
 
-    rows: how many a pass may hold.
+    rows: how many a pass may hold; readout: the outputs that are read, if not all are.
     """
     found: set[int] = set()
     entries: dict[int, list[Write]] = {}
@@ -70,7 +73,14 @@ def find_unreachable(subject: Subject, probe: Probe, writes: Sequence[Write], ro
             laid = laid_out(spoilt, torch.tensor([0]))
             given = handed_out(probe, probe.given(entry), probe.outputs, laid.index, 2)
             sites = [site for write in part for site in write.sites]
-            conductor = Conductor(probe, subject.paths, given, None, touched(sites, probe))
+            conductor = Conductor(
+                probe,
+                subject.paths,
+                given,
+                None,
+                touched(sites, probe),
+                stand_ins=readout.stand_in(laid.index) if readout is not None else {},
+            )
             gave = subject.outcome(run_conducted(subject.module, probe.rows, laid, subject.modules, conductor))
             same = _rows_equal_to_first(gave, laid.count)
             found |= {write.number for k, write in enumerate(part) if same[1 + 2 * k] and same[2 + 2 * k]}

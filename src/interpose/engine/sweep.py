@@ -108,7 +108,7 @@ def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[tuple[Means, list[Write
             steps.append(
                 replace(steps[-1], names=("compare and skip", *steps[-1].names), skip=True, base_rows=sweep.is_rough)
             )
-        best, reachable = _with_readout(sweep, *_with_cone(sweep, steps[-1], live))
+        best, reachable = _with_cone(sweep, _with_readout(sweep, steps[-1], live), live)
         if best != steps[-1] or len(reachable) < len(live):
             yield best, reachable
         for step in reversed(steps[1:]):
@@ -145,7 +145,7 @@ def _with_cone(sweep: Sweep, means: Means, live: list[Write]) -> tuple[Means, li
         return means, live
     rows = min(512, budget_rows(sweep.engine.budget, known.row_bytes, sweep.device))
     try:
-        unreachable = find_unreachable(subject, known, live, rows)
+        unreachable = find_unreachable(subject, known, live, rows, means.readout)
         last = find_last_only(subject, known) if subject.reads_last and means.skip else frozenset()
     except Exception:  # noqa: BLE001 - a module may refuse NaN; then nothing is known of what it depends on
         return means, live
@@ -154,10 +154,10 @@ def _with_cone(sweep: Sweep, means: Means, live: list[Write]) -> tuple[Means, li
     return means, [write for write in live if write.number not in unreachable]
 
 
-def _with_readout(sweep: Sweep, means: Means, live: list[Write]) -> tuple[Means, list[Write]]:
+def _with_readout(sweep: Sweep, means: Means, live: list[Write]) -> Means:
     """Only the outputs that the metric reads are computed."""
     path = sweep.subject.unembedding() if sweep.engine.columns else None
     readout = readout_of(sweep.subject.modules, path, sweep.metric)
     if readout is None or any(site.path in (path, "") for write in live for site in write.sites):
-        return means, live
-    return replace(means, names=("columns", *means.names), readout=readout), live
+        return means
+    return replace(means, names=("columns", *means.names), readout=readout)
