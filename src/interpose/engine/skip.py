@@ -19,7 +19,7 @@ from .axes import close
 SMALLEST = 2**14
 """Modules with fewer weights are called in full: comparing would cost more than it saves."""
 
-CROWDED = 0.7
+CROWDED = 0.9
 """Where more than this share of the tokens differ, the call is made in full."""
 
 
