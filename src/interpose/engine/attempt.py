@@ -20,6 +20,9 @@ from .plan import Group, Write, budget_rows, grouped, halved, portions
 from .question import Means, Mismatch, Sweep
 from .skip import Comparison, Known
 
+BLOCK, ROWS = 16, 512
+"""How many examples' base run is kept at one time: so many, or more where a block would give fewer rows than this."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -78,7 +81,9 @@ def _blocks(sweep: Sweep, means: Means, groups: list[Group]) -> list[Tensor]:
     if means.probe is None or whole or not hasattr(sweep.metric, "pairs"):
         return [examples]
     kept = sum(event.size + event.size_taken for event in means.probe.events) // means.probe.rows.size
-    return list(examples.split(budget_rows(sweep.engine.budget, kept, sweep.device)))
+    writes = sum(len(group.writes) for group in groups)
+    most = max(BLOCK, ROWS // writes)
+    return list(examples.split(min(most, budget_rows(sweep.engine.budget, kept, sweep.device))))
 
 
 def _base_run(sweep: Sweep, means: Means, groups: list[Group], block: Tensor) -> Base:
