@@ -63,7 +63,7 @@ class Matches:
             raise WrongMetric(f"tol={self.tol}: nothing lies within such a tolerance, so that nothing would match.")
 
     def __call__(self, output: Any, pairs: Pairs) -> Tensor:
-        require(self, pairs)
+        require_parts(self, pairs)
         if not isinstance(output, Mapping | Sequence | np.ndarray | Tensor):
             raise WrongShape(
                 f"The output is one {type(output).__name__}, not a list of what each pair gives. Write a metric that "
@@ -114,7 +114,7 @@ def logit_difference(logits: Tensor, pairs: Pairs) -> Tensor:
     Raises WrongShape if a position axis is left over, WrongPairs if the pairs carry no answers.
     Source: Wang et al. 2023 (there between two names).
     """
-    require(logit_difference, pairs)
+    require_parts(logit_difference, pairs)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(pairs):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise WrongShape(
@@ -157,6 +157,11 @@ def require(metric: Metric, pairs: Pairs) -> None:
         raise WrongMetric(f"{name_of(metric)!r} is called with an output and its pairs, but: {error}.") from None
     except ValueError:  # a callable that has no signature to read
         pass
+    require_parts(metric, pairs)
+
+
+def require_parts(metric: Metric, pairs: Pairs) -> None:
+    """Raise WrongPairs if the pairs lack what the metric needs."""
     for part in getattr(metric, "needs", ()):
         if getattr(pairs, part, None) is None:
             maker = f", or make them with {MAKERS[part]}, which knows them" if part in MAKERS else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -79,6 +80,7 @@ class Network(Model[Site]):
             name: Site("", units=i, end="input", name=name, coordinates=(("input", name, i),))
             for i, name in enumerate(self.inputs)
         }
+        self._placed: WeakValueDictionary[int, Site] = WeakValueDictionary()  # sites that are known to be here
         self.paths = {part: path for path, part in reversed(self.modules.items())}
         for name in (*self.inputs, *names):
             if name in self.modules or (name in self.inputs and name in names) or self.inputs.count(name) > 1:
@@ -107,6 +109,8 @@ class Network(Model[Site]):
         """
         if isinstance(spelling, str) and spelling in self.names:
             return self.names[spelling]
+        if self._placed.get(id(spelling)) is spelling:
+            return spelling
         if not isinstance(spelling, str | Site):
             raise UnknownPlace(
                 f"{spelling!r} is no site. Sites are spelled 'module.path[units]'. {suggest(spelling, self.names)}"
@@ -127,7 +131,9 @@ class Network(Model[Site]):
         if site.position == EACH and not site.coordinates:
             site = replace(site, coordinates=(("layer", str(replace(site, position=None)), self._rank(path)),))
         known_as = next((name for name, known in self.names.items() if known == site), None)
-        return replace(site, name=site.name or known_as or (typed if typed != site.spelling else None))
+        site = replace(site, name=site.name or known_as or (typed if typed != site.spelling else None))
+        self._placed[id(site)] = site
+        return site
 
     def site(self, path: str, **lens: Any) -> Site:
         """A site by parts: net.site("blocks.3", units=range(8), position=-1, end="input", occurrence=0)."""
