@@ -22,8 +22,7 @@ import numpy as np
 
 from .errors import WrongInput, WrongStore
 from .identity import Question
-from .model import Work
-from .statistics import Floats
+from .model import FourRuns, Work
 
 FORMAT = 1
 """How the files are laid out."""
@@ -44,23 +43,18 @@ WORDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """What was measured of some pairs.
-
-    index: [pair], their numbers; ybb, yss: [pair]; ybs, ysb, response, unreachable: [pair, place], as in `Effects`.
-    """
+class Block(FourRuns):
+    """What was measured of some pairs; index: [pair], their numbers."""
 
     index: Any
-    ybb: Floats
-    yss: Floats
-    ybs: Floats
-    ysb: Floats
-    response: Floats
-    unreachable: Any
-    work: Work
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def part(self, start: int, end: int) -> Block:
+        """The rows from start to end, numbered from 0; the work is that of all of them."""
+        runs = {name: array[start:end] for name, array in self.arrays.items() if name != "index"}
+        return Block(**runs, index=np.arange(end - start), work=self.work)
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -73,6 +67,9 @@ def merged(blocks: Iterable[Block], noise: float) -> Block:
 
     Raises WrongStore where two measurements of a pair disagree by more than rounding and 10 x the noise.
     """
+    blocks = list(blocks)
+    if len(blocks) == 1 and (np.diff(blocks[0].index) > 0).all():
+        return blocks[0]
     ordered = sorted(blocks, key=lambda block: (block.index.tolist(), _checksum(block.arrays, {})))
     seen: dict[int, tuple[Block, int]] = {}
     used, fresh = [], []
@@ -84,7 +81,7 @@ def merged(blocks: Iterable[Block], noise: float) -> Block:
         if new:
             used.append(block)
             fresh.append({name: array[new] for name, array in block.arrays.items()})
-    columns = {name: np.concatenate([part[name] for part in fresh]) for name in fresh[0]}
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in fresh]) for name in fresh[0]}
     order = np.argsort(columns["index"], kind="stable")
     work = sum((block.work for block in used), Work())
     return Block(**{name: column[order] for name, column in columns.items()}, work=work)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..structures import mapped, tensors
+from ..structures import distances, mapped, tensors
 
 Axes = Mapping[str, int | None]
 """For every tensor of a structure, by the path that leads to it, the axis of its rows; None where it has no rows."""
@@ -68,12 +68,13 @@ def close(ours: Tensor, theirs: Tensor, share: float = 1.0) -> bool:
     """Whether two tensors are the same but for the rounding of other batch shapes."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
-    if not (ours.is_floating_point() or ours.is_complex()):
+    if torch.equal(ours, theirs) or not (ours.is_floating_point() or ours.is_complex()):
         return bool(torch.equal(ours, theirs))
-    same = (ours == theirs) | (ours.isnan() & theirs.isnan())
-    apart = torch.where(same, 0.0, (ours - theirs).abs())
-    size = float(theirs[theirs.isfinite()].abs().max()) if bool(theirs.isfinite().any()) else 0.0
-    return bool((apart <= share * rounding(ours.dtype) * max(1.0, size)).all())
+    most = share * rounding(ours.dtype)
+    if float((ours - theirs).abs().max()) <= most:
+        return True
+    size = float(theirs.abs().nan_to_num(nan=0.0, posinf=0.0).max())
+    return float(distances(ours, theirs).max(initial=0.0)) <= most * max(1.0, size)
 
 
 def rounding(dtype: torch.dtype) -> float:
