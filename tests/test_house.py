@@ -21,6 +21,7 @@ ORDER = [
     "interventions",
     "featurizers",
     "prompts",
+    "splitting",
     "pairs",
     "sites",
     "metrics",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -20,9 +20,10 @@ from torch import Tensor
 from .errors import Unsatisfiable, WrongInput, WrongPairs
 from .inputs import count, examples, join, key, repeat, take
 from .prompts import answer_ids, lined_up, token_answers, token_columns
+from .splitting import components, parted
 
 MOST_ENUMERATED = 1_000_000
-PARTS = ("base", "source", "targets", "answers", "swapped_targets")
+PARTS = ("base", "source", "targets", "answers", "swapped_targets", "families")
 WORDS = ("tokens", "source_tokens")
 """What has one entry a pair: examples of any form, and texts."""
 
@@ -39,6 +40,7 @@ class Pairs:
     tokens, source_tokens: [pair][position], the tokens of base and source as text, for labels.
     exhaustive: these are all the pairs there are, so no interval is owed.
     independent: the pairs were drawn independently of each other, so each is its own cluster.
+    families: [pair], a name for what pairs have in common, such as their template; then a family is a cluster.
 
     Raises WrongPairs if base and source differ in number, or differ where they should not.
     """
@@ -53,14 +55,22 @@ class Pairs:
     independent: bool = False
     swapped_targets: Any = None
     source_tokens: tuple[tuple[str, ...], ...] | None = None
+    families: Any = None
 
     def __post_init__(self) -> None:
         names = (self.varies,) if isinstance(self.varies, str) else tuple(self.varies)
         object.__setattr__(self, "varies", names)
         if self.answers is not None:
             object.__setattr__(self, "answers", torch.as_tensor(self.answers))
+        if self.families is not None:
+            object.__setattr__(self, "families", list(self.families))
         _check_counts(
-            count(self.base), source=self.source, targets=self.targets, answers=self.answers, tokens=self.tokens
+            count(self.base),
+            source=self.source,
+            targets=self.targets,
+            answers=self.answers,
+            tokens=self.tokens,
+            families=self.families,
         )
         if names:
             _check_varies(self.base, self.source, names)
@@ -217,27 +227,26 @@ class Pairs:
             exhaustive=self.exhaustive,
             independent=self.independent,
             swapped_targets=self.targets,
+            families=self.families,
         )
 
-    def split(self, *, seed: int = 0) -> tuple[Pairs, Pairs]:
-        """Two halves that share no input: one to discover on, one to confirm on.
+    def split(self, *, parts: int = 2, seed: int = 0) -> Split:
+        """Parts that share no input, of about one size: to discover on one and confirm on another, say.
 
-        Pairs that share an input, directly or through others, stay together, so halves may differ in size.
-        Raises Unsatisfiable if all pairs hang together.
+        Pairs that share an input stay together where they can; where nearly all hang together, inputs are parted, and
+        the pairs between two parts are left out, as many as `.dropped` says.
+        Raises Unsatisfiable where a part would be empty.
         """
-        groups = _components([key(x) for x in examples(self.base)], [key(x) for x in examples(self.source)])
-        if len(groups) < 2:
+        if parts < 2:
+            raise WrongInput(f"parts={parts}: a split has at least two.")
+        base, source = ([key(x) for x in examples(side)] for side in (self.base, self.source))
+        found = parted(base, source, parts=parts, seed=seed)
+        if not all(found):
             raise Unsatisfiable(
-                f"These {len(self)} pairs share their inputs and cannot be split. Draw fewer pairs, or two samples "
-                "from different inputs."
+                f"These {len(self)} pairs share their inputs and cannot be split into {parts}. Draw more pairs, or "
+                "samples from different inputs."
             )
-        random.Random(seed).shuffle(groups)
-        first: list[int] = []
-        for group in groups[:-1]:
-            if not first or len(first) + len(group) <= len(self) / 2:
-                first += group
-        rest = sorted(set(range(len(self))) - set(first))
-        return self[sorted(first)], self[rest]
+        return Split((self[index] for index in found), dropped=len(self) - sum(map(len, found)))
 
     def _each(self, change: Callable[[Any], Any], relabel: Callable[[Any], Any], **said: bool) -> Pairs:
         """Other rows of the same pairs, which need no check."""
@@ -254,11 +263,23 @@ class Pairs:
         return made
 
     def clusters(self) -> np.ndarray:
-        """[pair], which pairs count as one observation: those that share a base, unless drawn independently."""
+        """[pair], which pairs count as one observation.
+
+        Pairs of one family, where families are given; none, where pairs were drawn independently; otherwise those that
+        share a base, and where sources repeat as well, those that hang together by bases or sources.
+        """
+        if self.families is not None:
+            names: dict[Any, int] = {}
+            return np.array([names.setdefault(key(name), len(names)) for name in examples(self.families)], dtype=int)
         if self.independent:
             return np.arange(len(self))
-        seen: dict[Any, int] = {}
-        return np.array([seen.setdefault(key(x), len(seen)) for x in examples(self.base)], dtype=int)
+        base, source = ([key(x) for x in examples(side)] for side in (self.base, self.source))
+        repeated = len(set(source)) < len(source)
+        ends = [("source", one) for one in source] if repeated else [("pair", i) for i in range(len(self))]
+        found = np.empty(len(self), dtype=int)
+        for number, together in enumerate(components([("base", one) for one in base], ends)):
+            found[together] = number
+        return found
 
     def audit(self) -> tuple[str, ...]:
         """What these pairs cannot show, in sentences: variables that never vary, or always agree."""
@@ -273,6 +294,17 @@ class Pairs:
             if columns[a] == columns[b] and len(set(columns[a])) > 1
         ]
         return tuple(still + agree)
+
+
+class Split(tuple[Pairs, ...]):
+    """Parts of a data set that share no input; dropped: how many pairs lay between two of them."""
+
+    dropped: int
+
+    def __new__(cls, parts: Iterable[Pairs], *, dropped: int) -> Split:
+        made = super().__new__(cls, parts)
+        made.dropped = dropped
+        return made
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -343,21 +375,3 @@ def _check_countable(parts: Sequence[Any], instead: str) -> None:
         raise Unsatisfiable(
             f"There are {size:,} settings, too many to enumerate (at most {MOST_ENUMERATED:,}): {instead}."
         )
-
-
-def _components(base: Sequence[Any], source: Sequence[Any]) -> list[list[int]]:
-    """Indices of pairs, grouped by shared inputs."""
-    leader: dict[Any, Any] = {}
-
-    def find(x: Any) -> Any:
-        while leader.setdefault(x, x) != x:
-            leader[x] = leader[leader[x]]
-            x = leader[x]
-        return x
-
-    for ours, theirs in zip(base, source, strict=True):
-        leader[find(ours)] = find(theirs)
-    groups: dict[Any, list[int]] = {}
-    for i, ours in enumerate(base):
-        groups.setdefault(find(ours), []).append(i)
-    return list(groups.values())
