@@ -18,6 +18,7 @@ ORDER = [
     "model",
     "inputs",
     "structures",
+    "portable",
     "interventions",
     "featurizers",
     "prompts",

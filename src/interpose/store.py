@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from .errors import WrongInput, WrongStore
 from .identity import Question
 from .model import FourRuns, Work
+from .portable import write_whole
 
 FORMAT = 1
 """How the files are laid out."""
@@ -138,7 +138,7 @@ class Store:
             },
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(self._manifest, json.dumps(known, indent=1).encode())
+        write_whole(self._manifest, json.dumps(known, indent=1).encode())
         self.noise, self.checks = noise, checks
         return noise, checks
 
@@ -151,7 +151,7 @@ class Store:
         told |= {"checksum": _checksum(arrays, told)}
         numbers = hashlib.sha256(arrays["index"].tobytes()).hexdigest()[:12]
         path = self.folder / f"pairs-{int(block.index[0]):08}-{numbers}.safetensors"
-        _write_whole(path, save(arrays, {"interpose": json.dumps(told)}))
+        write_whole(path, save(arrays, {"interpose": json.dumps(told)}))
 
     def blocks(self) -> list[Block]:
         """Every whole block there is; files that are cut short or changed are passed over, to be measured again.
@@ -269,16 +269,3 @@ def _plain(work: Work) -> dict[str, Any]:
 def _work(plain: Mapping[str, Any]) -> Work:
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
     return Work(**told)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there in one step."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)  # noqa: PTH105 - the one call that every system promises to do at once
-    finally:
-        beside.unlink(missing_ok=True)
