@@ -1,0 +1,294 @@
+"""A grammar of names: expressions over variables, from short to long, and the shortest with a given kernel."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import Kernel, kernel, key, representatives, violations
+
+Values = NDArray[Any]
+LONGEST = 7
+"""The size of the longest expression that is tried, in variables, coefficients and operations."""
+
+LARGEST = 3
+"""The largest whole number that a variable is multiplied by in a sum."""
+
+THRESHOLDS = 24
+"""A comparison with a constant is tried for at most so many constants."""
+
+BUILDING = 3
+"""Expressions of at most this size are parts of longer ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A name for a function of the inputs: its text, its size, its value at every input, and how to compute it.
+
+    rank: 0 for a variable or a call, 1 for a product, 2 for a sum, 3 for what needs brackets inside anything.
+    made_of: the variables in it; number: whether its values are numbers, and no labels of a tuple or of a word.
+    """
+
+    text: str
+    size: int
+    rank: int
+    values: Values
+    made_of: frozenset[str]
+    compute: Callable[[Mapping[str, Any]], Any]
+    number: bool = True
+
+    def __repr__(self) -> str:
+        return self.text
+
+    @property
+    def kernel(self) -> Kernel:
+        """The partition of the inputs that it makes."""
+        return kernel(self.values)
+
+    def inside(self, rank: int) -> str:
+        """The text as a part of another, in brackets where it would be misread."""
+        return self.text if self.rank <= rank else f"({self.text})"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a search for a name found.
+
+    best: the shortest expression with the kernel, or the nearest one; ties: others with the same kernel.
+    invariance, collapse: how far the best is from the kernel, both 0 where it has it; tried: how many were.
+    """
+
+    best: Expression
+    ties: tuple[Expression, ...]
+    invariance: float
+    collapse: float
+    tried: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether the name has the very kernel."""
+        return self.invariance == 0 == self.collapse
+
+
+def variable(name: str, values: Values) -> Expression:
+    """A variable as an expression."""
+    array = np.asarray(values)
+    number = array.dtype.kind in "biuf"
+    held = array if number else kernel(array)
+    return Expression(name, 1, 0, held, frozenset((name,)), lambda given: given[name], number)
+
+
+def named(
+    held: Kernel,
+    atoms: Sequence[Expression],
+    *,
+    more: Sequence[Callable[..., Any]] = (),
+    most: int = 20_000,
+    ties: int = 8,
+) -> Named | None:
+    """The shortest expression over some variables that has the kernel, and a few others that have it too.
+
+    atoms: inputs, and names that were found before; None if there are none. more: functions of the user's, of one or two
+    arguments. most: how many expressions are tried. Where none has the kernel, the one with the least sum of both
+    errors is given, out of the shortest.
+    """
+    if not atoms:
+        return None
+    first = representatives(held)
+    found: list[Expression] = []
+    tried = 0
+    short: list[Expression] = []
+    for expression in expressions(atoms, more=more):
+        if tried >= most or len(found) > ties or (found and expression.size > found[0].size + 1):
+            break
+        tried += 1
+        if _has(expression.values, held, first):
+            found.append(expression)
+        elif len(short) < 500:
+            short.append(expression)
+    if found:
+        return Named(found[0], tuple(found[1:]), 0.0, 0.0, tried)
+    rates = [tuple(rate or 0.0 for rate in violations(one.kernel, held)) for one in short]
+    best = min(range(len(short)), key=lambda i: (sum(rates[i]), short[i].size))
+    return Named(short[best], (), *rates[best], tried)
+
+
+def expressions(atoms: Sequence[Expression], *, more: Sequence[Callable[..., Any]] = ()) -> Iterator[Expression]:
+    """Expressions over some variables, shorter ones first; of expressions with one kernel, one goes into longer ones."""
+    nothing = np.zeros(len(atoms[0].values), dtype=np.int64)
+    yield Expression("constant", 0, 0, nothing, frozenset(), lambda given: 0)
+    sums = list(_sums(atoms))
+    levels: dict[int, list[Expression]] = {}
+    known: set[bytes] = set()
+    for size in range(1, LONGEST + 1):
+        made = list(atoms) if size == 1 else [one for one in sums if one.size == size]
+        made_of_one = (one for inner in _upto(levels, size - 1) for one in _of_one(inner, more) if one.size == size)
+        made_of_two = _of_two(levels, size, more)
+        level = []
+        for one in itertools.chain(made, made_of_two, made_of_one):
+            yield one
+            if size <= BUILDING and (own := key(one.kernel)) not in known:
+                known.add(own)
+                level.append(one)
+        levels[size] = level
+
+
+def _has(values: Values, held: Kernel, first: NDArray[np.int64]) -> bool:
+    """Whether values are equal within each class and differ between any two."""
+    of_classes = values[first]
+    return bool((values == of_classes[held]).all()) and len(np.unique(of_classes)) == len(first)
+
+
+def _upto(levels: Mapping[int, list[Expression]], size: int) -> Iterator[Expression]:
+    return (one for length in range(1, size + 1) for one in levels.get(length, ()))
+
+
+# -- sums ------------------------------------------------------------------------------------------
+
+
+def _sums(atoms: Sequence[Expression]) -> Iterator[Expression]:
+    """Sums of variables with small whole coefficients, the first one positive, by their size."""
+    numbers = [atom for atom in atoms if atom.number]
+    largest = LARGEST if len(numbers) <= 4 else 1
+    found = []
+    for coefficients in itertools.product(range(-largest, largest + 1), repeat=len(numbers)):
+        size = sum(map(abs, coefficients))
+        used = [c for c in coefficients if c]
+        if len(used) < 2 or used[0] < 0 or size > LONGEST or np.gcd.reduce(used) > 1:
+            continue
+        found.append((size, sum(c < 0 for c in used), coefficients))
+    for size, _, coefficients in sorted(found, key=lambda one: one[:2]):
+        yield _sum(numbers, coefficients, size)
+
+
+def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) -> Expression:
+    parts = [(c, atom) for c, atom in zip(coefficients, atoms, strict=True) if c]
+    parts.sort(key=lambda part: part[0] < 0)
+    text = ""
+    for c, atom in parts:
+        sign = (" - " if c < 0 else " + ") if text else ("-" if c < 0 else "")
+        text += sign + (f"{abs(c)} * {atom.inside(1)}" if abs(c) > 1 else atom.inside(1 if c > 0 else 1))
+    values = sum(c * atom.values.astype(float if atom.values.dtype.kind == "f" else np.int64) for c, atom in parts)
+
+    def compute(given: Mapping[str, Any]) -> Any:
+        return sum(c * atom.compute(given) for c, atom in parts)
+
+    return Expression(text, size, 2, np.asarray(values), frozenset().union(*(a.made_of for _, a in parts)), compute)
+
+
+# -- functions of one and two --------------------------------------------------------------------------
+
+
+def _of_one(inner: Expression, more: Sequence[Callable[..., Any]]) -> Iterator[Expression]:
+    """Functions of one expression."""
+    x = inner.values
+    if not inner.number:
+        return
+    whole = x.dtype.kind in "iu" or bool((x == np.round(x)).all())
+    if _is_truth(x):
+        yield _made(f"not {inner.inside(1)}", 3, inner.size + 1, lambda a: 1 - a, inner)
+    elif whole:
+        if x.min() < 0:
+            yield _made(f"|{inner.text}|", 0, inner.size + 1, abs, inner)
+            yield _made(f"max({inner.text}, 0)", 0, inner.size + 1, lambda a: np.maximum(a, 0), inner)
+            yield _made(f"max({_negated(inner)}, 0)", 0, inner.size + 1, lambda a: np.maximum(-a, 0), inner)
+        for m in range(2, 11):
+            if m <= x.max() - x.min():
+                yield _made(f"{inner.inside(1)} mod {m}", 3, inner.size + 1, lambda a, m=m: a % m, inner)
+        steps = np.unique(x)[1:]
+        for c in steps[:THRESHOLDS].tolist() if len(steps) > 1 else ():
+            shown = int(c) if c == int(c) else c
+            yield _made(f"{inner.inside(2)} >= {shown}", 3, inner.size + 1, lambda a, c=c: (a >= c) * 1, inner)
+            if len(steps) <= THRESHOLDS and c != steps[0]:
+                yield _made(f"max({inner.text}, {shown})", 0, inner.size + 2, lambda a, c=c: np.maximum(a, c), inner)
+                yield _made(f"min({inner.text}, {shown})", 0, inner.size + 2, lambda a, c=c: np.minimum(a, c), inner)
+        for c in np.unique(x)[:THRESHOLDS].tolist():
+            shown = int(c) if c == int(c) else c
+            yield _made(f"{inner.inside(2)} = {shown}", 3, inner.size + 1, lambda a, c=c: (a == c) * 1, inner)
+    for function in more:
+        if _takes(function, 1):
+            yield _made(f"{function.__name__}({inner.text})", 0, inner.size + 1, function, inner)
+
+
+def _of_two(
+    levels: Mapping[int, list[Expression]], size: int, more: Sequence[Callable[..., Any]]
+) -> Iterator[Expression]:
+    """Functions of two expressions, their sizes and one together."""
+    for left in range(1, size - 1):
+        right = size - 1 - left
+        if left > right:
+            break
+        ours, theirs = levels.get(left, ()), levels.get(right, ())
+        pairs = itertools.combinations(ours, 2) if left == right else itertools.product(ours, theirs)
+        for a, b in pairs:
+            yield from _pair(a, b, size, more)
+
+
+def _pair(a: Expression, b: Expression, size: int, more: Sequence[Callable[..., Any]]) -> Iterator[Expression]:
+    if a.number and b.number:
+        if _is_truth(a.values) and _is_truth(b.values):
+            yield _made(f"{a.inside(2)} and {b.inside(2)}", 3, size, lambda x, y: x * y, a, b)
+            yield _made(f"{a.inside(2)} or {b.inside(2)}", 3, size, lambda x, y: x + y - x * y, a, b)
+            yield _made(f"{a.inside(2)} xor {b.inside(2)}", 3, size, lambda x, y: x + y - 2 * x * y, a, b)
+        else:
+            yield _made(f"max({a.text}, {b.text})", 0, size, np.maximum, a, b)
+            yield _made(f"min({a.text}, {b.text})", 0, size, np.minimum, a, b)
+            yield _made(f"{a.inside(1)} * {b.inside(1)}", 1, size, lambda x, y: x * y, a, b)
+            yield _made(f"{a.inside(2)} >= {b.inside(2)}", 3, size, lambda x, y: (x >= y) * 1, a, b)
+            yield _made(f"{b.inside(2)} >= {a.inside(2)}", 3, size, lambda x, y: (y >= x) * 1, a, b)
+            yield _made(f"{a.inside(2)} = {b.inside(2)}", 3, size, lambda x, y: (x == y) * 1, a, b)
+        if a.size > 1 or b.size > 1:
+            yield _made(f"{a.inside(1)} + {b.inside(1)}", 2, size, lambda x, y: x + y, a, b)
+            yield _made(f"{a.inside(1)} - {b.inside(1)}", 2, size, lambda x, y: x - y, a, b)
+            yield _made(f"{b.inside(1)} - {a.inside(1)}", 2, size, lambda x, y: y - x, a, b)
+    for function in more:
+        if _takes(function, 2):
+            yield _made(f"{function.__name__}({a.text}, {b.text})", 0, size, function, a, b)
+    together = kernel(np.stack([kernel(a.values), kernel(b.values)], 1))
+    yield Expression(
+        f"({a.text}, {b.text})",
+        size,
+        0,
+        together,
+        a.made_of | b.made_of,
+        lambda given: (a.compute(given), b.compute(given)),
+        number=False,
+    )
+
+
+def _made(text: str, rank: int, size: int, function: Callable[..., Any], *of: Expression) -> Expression:
+    values = np.asarray(function(*(one.values for one in of)))
+
+    def compute(given: Mapping[str, Any]) -> Any:
+        made = function(*(one.compute(given) for one in of))
+        return made.item() if isinstance(made, np.generic | np.ndarray) and np.ndim(made) == 0 else made
+
+    return Expression(text, size, rank, values, frozenset().union(*(one.made_of for one in of)), compute)
+
+
+def _negated(one: Expression) -> str:
+    """The text of an expression with its sign turned: "B - A" for "A - B"."""
+    left, sign, right = one.text.partition(" - ")
+    simple = one.rank == 2 and sign and not any(mark in left + right for mark in "+-(")
+    return f"{right} - {left}" if simple else f"-{one.inside(1)}"
+
+
+def _is_truth(values: Values) -> bool:
+    return values.dtype.kind == "b" or bool(np.isin(values, (0, 1)).all())
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    import inspect
+
+    parameters = inspect.signature(function).parameters.values()
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == count
+
+
+def texts(of: Iterable[Expression]) -> list[str]:
+    """The texts of expressions."""
+    return [one.text for one in of]
