@@ -33,6 +33,7 @@ ORDER = [
     "statistics.intervals",
     "statistics.resampling",
     "statistics.proportions",
+    "statistics.multiplicity",
     "statistics.verdicts",
     "statistics.nulls",
     "statistics.sizes",

@@ -1,6 +1,7 @@
 """Intervals, tests and verdicts, from numbers alone: nothing here knows of networks."""
 
 from .estimates import FEW_CLUSTERS, LEVEL, Estimates, Floats, Method, exhaustive, number
+from .multiplicity import benjamini_hochberg, benjamini_yekutieli, bonferroni, fcr_level, holm
 from .nulls import mean_equivalence, p_above, p_below, p_mean
 from .proportions import clopper_pearson, design_effect, mcnemar, median, shares, wilson
 from .resampling import MANY_CLUSTERS, RESAMPLES, Resampling, ratios
@@ -19,10 +20,15 @@ __all__ = [
     "Method",
     "Resampling",
     "Verdict",
+    "benjamini_hochberg",
+    "benjamini_yekutieli",
+    "bonferroni",
     "clopper_pearson",
     "design_effect",
     "exhaustive",
+    "fcr_level",
     "further",
+    "holm",
     "limits",
     "mcnemar",
     "mean_equivalence",
