@@ -36,6 +36,7 @@ ORDER = [
     "statistics.multiplicity",
     "statistics.verdicts",
     "statistics.nulls",
+    "statistics.permutation",
     "statistics.sizes",
     "statistics",
     "tables",

@@ -3,6 +3,7 @@
 from .estimates import FEW_CLUSTERS, LEVEL, Estimates, Floats, Method, exhaustive, number
 from .multiplicity import benjamini_hochberg, benjamini_yekutieli, bonferroni, fcr_level, holm
 from .nulls import mean_equivalence, p_above, p_below, p_mean
+from .permutation import Chance, drawn, mismatched, p_among
 from .proportions import clopper_pearson, design_effect, mcnemar, median, shares, wilson
 from .resampling import MANY_CLUSTERS, RESAMPLES, Resampling, ratios
 from .sizes import further, n_for_iia, n_for_mean, n_for_none, pairs_to_exclude
@@ -15,6 +16,7 @@ __all__ = [
     "MANY_CLUSTERS",
     "P0",
     "RESAMPLES",
+    "Chance",
     "Estimates",
     "Floats",
     "Method",
@@ -25,6 +27,7 @@ __all__ = [
     "bonferroni",
     "clopper_pearson",
     "design_effect",
+    "drawn",
     "exhaustive",
     "fcr_level",
     "further",
@@ -33,11 +36,13 @@ __all__ = [
     "mcnemar",
     "mean_equivalence",
     "median",
+    "mismatched",
     "n_for_iia",
     "n_for_mean",
     "n_for_none",
     "number",
     "p_above",
+    "p_among",
     "p_below",
     "p_mean",
     "pairs_to_exclude",
