@@ -59,6 +59,7 @@ ORDER = [
     "engine.once",
     "network",
     "language",
+    "certificates",
     "checks",
     "identity",
     "store",
