@@ -1,0 +1,258 @@
+"""What was discovered of a network: the algorithm, where it is held, how that is known, and what it cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .abstraction import Alignment
+from .causal_model import CausalModel
+from .decoding import Decoded
+from .drawing import draw_alignment
+from .errors import UnknownPlace, WrongInput, suggest
+from .holdings import Held, Layer
+from .interventions import Set
+from .model import NOTHING, Run
+from .modelling import Formula
+from .network import Network
+from .plots.picture import Picture
+from .responses import Domain
+from .sites import Site
+from .tables import Table
+from .verification import Check
+from .wiring import Node, Wire
+
+Verdict = Literal["exact", "verified", "approximate", "partial", "none"]
+
+
+@dataclass(frozen=True)
+class Inert:
+    """A site that nothing needs: how that is known ("constant", "certified" or "no effect alone"), and why in words."""
+
+    site: Site
+    grade: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was discovered: see `discover`.
+
+    model: the algorithm as a causal model, which runs alone; None where the output is not explained.
+    alignment: which sites hold which variable; formulas: how each variable is computed; rules: how it is written.
+    layers: what each layer holds, silent, graded and distributed sites included; inert: sites that nothing needs.
+    wires: parents, with the table of every combination; unwired: variables of which no parents were found.
+    checks: what was tried; verdict: "exact" (every input there is was tried, and everything held), "verified" (a sample),
+        "approximate" (something failed), "partial" (a part is not explained) or "none".
+    limits: what all this cannot tell, in sentences. runs: how many rows of the network were run.
+    """
+
+    network: Network
+    model_name: str
+    domain: Domain
+    layers: tuple[Layer, ...]
+    nodes: tuple[Node, ...]
+    wires: Mapping[str, Wire]
+    unwired: tuple[str, ...]
+    model: CausalModel | None
+    formulas: Mapping[str, Formula]
+    alignment: Alignment | None
+    rules: Mapping[str, Decoded]
+    inert: Mapping[Site, Inert]
+    checks: tuple[Check, ...]
+    verdict: Verdict
+    limits: tuple[str, ...]
+    tol: float
+    noise: float
+    runs: int
+    seconds: float = field(repr=False)
+    seed: int = 0
+
+    # -- what one asks -----------------------------------------------------------------------------------
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that are held somewhere, in causal order."""
+        return tuple(dict.fromkeys(node.name for node in self.nodes))
+
+    def decode(self, place: Any) -> Decoded:
+        """How the variable that a place holds is written there. Raises UnknownPlace for a place that holds none."""
+        site = self.network.place(place)
+        for name, rule in self.rules.items():
+            if site in rule.sites:
+                return rule
+            if any(node.name == name and node.held is not None and site in node.held.group for node in self.nodes):
+                raise UnknownPlace(f"{site} carries {name} on from {' + '.join(map(str, rule.sites))}: decode that.")
+        why = self.inert.get(site)
+        raise UnknownPlace(
+            f"{site} holds no variable that was found"
+            + (f": {why.grade}." if why is not None else f". Those that do: {', '.join(map(str, self._sites()))}.")
+        )
+
+    def do(self, **values: Any) -> Acting:
+        """The network with variables set, by writing at their sites: found.do(A=2).run([1, 2, 3]).
+
+        Names that are no identifiers go in a dict: found.do(**{"B+C": 9}).
+        Raises UnknownPlace for no variable that is held, WrongInput for a value that no rule says how to write.
+        """
+        write: dict[Site, Any] = {}
+        for name, value in values.items():
+            if name not in self.rules:
+                raise UnknownPlace(f"No variable {name!r} was found. {suggest(name, self.rules)}")
+            rule = self.rules[name]
+            write |= dict(zip(rule.sites, rule.encode(value), strict=True))
+        if not write:
+            raise WrongInput("Say what to set: found.do(A=2).")
+        return Acting(self.network, write)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Every interchange that went otherwise than the model says, as far as kept: each can be run again."""
+        return [{"check": check.name, **failure} for check in self.checks for failure in check.failures]
+
+    # -- to read -----------------------------------------------------------------------------------------
+
+    def table(self) -> Table:
+        """One row a site that holds something, layer by layer, and one for each that holds nothing."""
+        rows: list[tuple[str, ...]] = []
+        for layer in self.layers:
+            rows += [self._row(layer, held) for held in layer.held]
+            rows += [(layer.name, str(held.group[0]), "graded", "", "rows shade into one another") for held in layer.graded]
+            if layer.distributed:
+                sites = " + ".join(map(str, layer.distributed))
+                rows.append((layer.name, sites, "distributed", "", "every site keeps all inputs apart"))
+            here = [one for site, one in self.inert.items() if _layer_name(site) == layer.name]
+            rows += [(layer.name, str(one.site), "inert", "", f"{one.grade}: {one.reason}") for one in here]
+        if "Y" in self.wires:
+            wire, formula = self.wires["Y"], self.formulas.get("Y")
+            rows.append(("output", "Y", formula.text if formula else "", ", ".join(wire.parents), ""))
+        columns = ("layer", "site", "holds", "from", "how")
+        return Table(f"{self.model_name}, on {self._inputs()}: {self.verdict}", columns, tuple(rows), tuple(self._notes()))
+
+    def explain(self) -> str:
+        """What was found in a few sentences, made from the numbers."""
+        said = [self._opening()]
+        for name in self.variables:
+            rule, formula = self.rules[name], self.formulas.get(name)
+            where = " and ".join(map(str, rule.sites))
+            how = "" if formula is None or formula.text == name else f", computed as {formula.text}" if not formula.table else f", computed from {' and '.join(formula.parents)} by a table"
+            said.append(f"{where} hold{'s' * (len(rule.sites) == 1)} {name}{how}{self._written(rule)}.")
+        if "Y" in self.formulas:
+            said.append(f"The output is {self.formulas['Y'].text}.")
+        if self.inert:
+            said.append(f"Nothing needs {_some([str(site) for site in self.inert])}.")
+        said += [f"{check}." for check in self.checks]
+        return " ".join(said) + ("\n\nWhat this cannot tell: " + " ".join(self.limits) if self.limits else "")
+
+    def draw(self) -> Picture:
+        """Network and algorithm side by side, with lines from sites to the variables they hold."""
+        if self.alignment is None:
+            raise WrongInput(f"No algorithm was found that explains the output ({self.verdict}), so there is none to draw.")
+        return draw_alignment(self.network, self.alignment)
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _sites(self) -> list[Site]:
+        return [site for rule in self.rules.values() for site in rule.sites]
+
+    def _row(self, layer: Layer, held: Held) -> tuple[str, ...]:
+        node = next(node for node in self.nodes if node.held is held)
+        first = next(other for other in self.nodes if other.name == node.name)
+        wire = self.wires.get(node.name)
+        if first is not node:
+            return (layer.name, " + ".join(held.labels), node.name, node.name, "carried on")
+        parents = ", ".join(wire.parents) if wire is not None else node.name if node.name in self.domain.names else "?"
+        return (layer.name, " + ".join(held.labels), node.name, parents, str(self.rules[node.name]))
+
+    def _notes(self) -> list[str]:
+        notes = [f"{check}." for check in self.checks]
+        notes += [f"No parents were found for {name}." for name in self.unwired]
+        notes += [f"{self.runs:,} rows were run in {self.seconds:.1f} seconds."]
+        return [*notes, *self.limits]
+
+    def _opening(self) -> str:
+        verb = {
+            "exact": "implements this algorithm, exactly: every input there is was tried",
+            "verified": "implements this algorithm, as far as a sample of inputs shows",
+            "approximate": "comes near this algorithm",
+            "partial": "is explained in part",
+            "none": "is not explained by any algorithm in these sites",
+        }[self.verdict]
+        return f"On {self._inputs()}, {self.model_name} {verb}."
+
+    def _written(self, rule: Decoded) -> str:
+        return f" ({rule})" if rule.slope is not None else ""
+
+    def _inputs(self) -> str:
+        return f"{'all ' if self.domain.exhaustive else ''}{len(self.domain):,} inputs"
+
+
+@dataclass(frozen=True, eq=False)
+class Acting:
+    """A network with variables set: `run` writes what they are written as."""
+
+    network: Network
+    write: Mapping[Site, Any]
+
+    def run(self, inputs: Any, *, read: Sequence[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Site]:
+        """One forward pass with the variables set; more may be read and written."""
+        size = 1 if not hasattr(inputs, "__len__") else None
+        own = {site: Set(value, broadcast=True) for site, value in self.write.items()}
+        assert size is None or own
+        return self.network.run(inputs, read=read, write={**own, **write})
+
+
+# -- what is said of the whole -----------------------------------------------------------------------------------
+
+
+def verdict_of(
+    layers: Sequence[Layer], unwired: Sequence[str], checks: Sequence[Check], domain: Domain, nodes: Sequence[Node]
+) -> Verdict:
+    """The verdict: exact and verified only where everything that was tried held, and everything is explained."""
+    if not nodes:
+        return "none"
+    unexplained = any(layer.graded or layer.distributed for layer in layers) or any(
+        node.held is None or node.held.name is None for node in nodes
+    )
+    if all(node.held is not None and node.held.all_apart for node in nodes):
+        return "none"
+    if unwired or unexplained or not checks:
+        return "partial"
+    if not all(check.holds for check in checks):
+        return "approximate"
+    return "exact" if domain.exhaustive else "verified"
+
+
+def limits_of(layers: Sequence[Layer], domain: Domain, nodes: Sequence[Node]) -> tuple[str, ...]:
+    """What the result cannot tell, of what applies to it."""
+    said = []
+    if nodes:
+        said.append("Variables are known up to a renaming of their values, and by the inputs looked at alone.")
+        said.append("The variables are statements about these sites: other directions may hold other ones.")
+    if not domain.exhaustive:
+        said.append("Only a sample of inputs was looked at: with more, a site may be found to tell more of them apart.")
+    if any(layer.distributed for layer in layers):
+        said.append("Some layers are distributed over their sites; a learned subspace may carry what no neuron does.")
+    if any(layer.graded for layer in layers):
+        said.append("Some sites are graded: what they hold has no classes at this tolerance.")
+    if any(node.held is not None and node.held.name is not None and not node.held.name.exact for node in nodes):
+        said.append("Some variables have no name in the grammar; they are tables.")
+    if any(not layer.cut for layer in layers):
+        said.append("Some layers are passed by on other paths, so that they do not carry everything.")
+    return tuple(said)
+
+
+def _layer_name(site: Site) -> str:
+    return site.path + ("" if site.end == "output" else ":input")
+
+
+def _some(labels: Sequence[str], most: int = 6) -> str:
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+

@@ -1,0 +1,246 @@
+"""What a layer holds: which of its sites matter alone, which only together, and which variable each group of them holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .grammar import Expression, Named, named
+from .kernels import Kernel, count
+from .responses import Group, Prober, Responses
+from .sites import Site
+
+CROWD = 10
+"""In a layer with more live sites of one signature than this, sites are not tried together two by two."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A variable that a group of sites holds.
+
+    responses: what the rest of the network makes of it; classes: the class of every input.
+    signature: the input variables it depends on; name: what it is in the grammar, None where rows are graded.
+    members: of a group, what each site holds alone.
+    """
+
+    layer: str
+    group: Group
+    responses: Responses
+    classes: Kernel
+    signature: tuple[str, ...]
+    name: Named | None
+    members: Mapping[Site, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What its sites are called."""
+        return tuple(map(str, self.group))
+
+    @property
+    def size(self) -> float:
+        """The length of its name; infinite without one."""
+        return self.name.best.size if self.name is not None and self.name.exact else float("inf")
+
+    @property
+    def all_apart(self) -> bool:
+        """Whether it tells all inputs apart, so that nothing was compressed."""
+        return len(self.signature) > 1 and count(self.classes) == len(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: what its sites hold, alone and in groups.
+
+    held: the variables; silent: sites none of whose values makes a difference alone; graded: sites without classes.
+    closed: whether the live sites together carry everything from the inputs to the output; cut: whether all sites of the
+    layer do, so that nothing goes round it. together: silent sites that are needed to carry everything, though none of
+    them matters alone. distributed: the live sites of a layer in which no group below all of them holds a variable.
+    """
+
+    name: str
+    held: tuple[Held, ...]
+    silent: tuple[Site, ...]
+    graded: tuple[Held, ...]
+    closed: bool
+    cut: bool
+    together: Group = ()
+    distributed: Group = ()
+
+
+def layer_of(
+    name: str,
+    sites: Sequence[Site],
+    live: Sequence[Site],
+    prober: Prober,
+    atoms: Sequence[Expression],
+    more: Sequence[Callable[..., Any]],
+) -> Layer:
+    """What a layer holds.
+
+    sites: all of its sites; live: those that may matter. atoms: the inputs and what was found before, as names.
+    """
+    alone = {site: prober.responses((site,)) for site in live}
+    matter = [site for site in live if alone[site].live]
+    silent = tuple(site for site in live if not alone[site].live)
+    cut = _carries(tuple(sites), prober)
+    closed = bool(matter) and _carries(tuple(matter), prober)
+    together: Group = ()
+    if cut and not closed and silent:
+        together = _needed(tuple(matter), silent, prober)
+        closed = bool(together)
+    graded = tuple(
+        Held(name, (site,), alone[site], np.zeros(len(prober.domain), np.int64), (), None)
+        for site in matter
+        if alone[site].graded
+    )
+    single = [_held(name, (site,), prober, atoms, more) for site in matter if not alone[site].graded]
+    if together:
+        single.append(_held(name, together, prober, atoms, more))
+    groups = _grouped([one for one in single if one is not None], prober, atoms, more)
+    apart = [one for one in groups if one.all_apart]
+    distributed: Group = ()
+    if len(apart) > 1 and len(apart) == len(groups):
+        distributed = tuple(site for one in apart for site in one.group)
+        groups = []
+    found = tuple(site for site in silent if site not in together)
+    return Layer(name, tuple(groups), found, graded, closed, cut, together, distributed)
+
+
+def _held(
+    layer: str,
+    group: Group,
+    prober: Prober,
+    atoms: Sequence[Expression],
+    more: Sequence[Callable[..., Any]],
+) -> Held | None:
+    """What a group of sites holds, with its name; None where its rows are graded or all equal."""
+    responses = prober.responses(group)
+    if responses.classes is None or not responses.live:
+        return None
+    signature = depends_on(responses.classes, prober.domain.columns())
+    usable = [atom for atom in atoms if atom.made_of <= set(signature)]
+    return Held(layer, group, responses, responses.classes, signature, named(responses.classes, usable, more=more))
+
+
+def depends_on(classes: Kernel, columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variables of which a change alone can change the class."""
+    found = []
+    for name in columns:
+        others = np.stack([np.unique(column, return_inverse=True)[1] for other, column in columns.items() if other != name] or [np.zeros(len(classes), int)])
+        _, line = np.unique(others, axis=1, return_inverse=True)
+        line = line.reshape(-1)
+        lowest, highest = np.full(line.max() + 1, len(classes)), np.full(line.max() + 1, -1)
+        np.minimum.at(lowest, line, classes)
+        np.maximum.at(highest, line, classes)
+        if (lowest < highest).any():
+            found.append(name)
+    return tuple(found)
+
+
+# -- groups ----------------------------------------------------------------------------------------------
+
+
+def _grouped(
+    single: list[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
+) -> list[Held]:
+    """Sites of one signature that hold one variable together, as far as two at a time can be joined under a short name.
+
+    Two are joined where together they hold what both hold, under a name that is no longer than either's and no tuple:
+    copies, pairs of a positive and a negative part, thermometers; not a maximum and a minimum.
+    """
+    groups = list(single)
+    by_signature: dict[tuple[str, ...], list[Held]] = {}
+    for one in groups:
+        by_signature.setdefault(one.signature, []).append(one)
+    found: list[Held] = []
+    for several in by_signature.values():
+        found += _joined(several, prober, atoms, more) if len(several) <= CROWD else several
+    return sorted(found, key=lambda one: min(single.index(s) for s in single if set(s.group) <= set(one.group)))
+
+
+def _joined(
+    several: list[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
+) -> list[Held]:
+    groups = list(several)
+    if len(groups) > 2:
+        whole = _together(groups, prober, atoms, more)
+        if whole is not None:
+            return [whole]
+    while len(groups) > 1:
+        best: tuple[float, int, int, Held] | None = None
+        for i, j in itertools.combinations(range(len(groups)), 2):
+            both = _together([groups[i], groups[j]], prober, atoms, more)
+            if both is not None and (best is None or both.size < best[0]):
+                best = both.size, i, j, both
+        if best is None:
+            return groups
+        _, i, j, both = best
+        groups = [one for k, one in enumerate(groups) if k not in (i, j)] + [both]
+    return groups
+
+
+def _together(
+    several: Sequence[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
+) -> Held | None:
+    """The variable that several groups hold as one, or None where they hold several."""
+    group = tuple(site for one in several for site in one.group)
+    both = _held(several[0].layer, group, prober, atoms, more)
+    if both is None or both.name is None or not both.name.exact or not both.name.best.number:
+        return None
+    if both.size > min(one.size for one in several):
+        return None
+    members = {site: _said(one) for one in several for site in one.group}
+    members |= {site: text for one in several for site, text in one.members.items()}
+    return replace(both, members=members)
+
+
+def _said(one: Held) -> str:
+    return one.name.best.text if one.name is not None and one.name.exact else f"{count(one.classes)} classes"
+
+
+# -- what carries everything --------------------------------------------------------------------------------
+
+
+def _carries(group: Group, prober: Prober) -> bool:
+    """Whether a group written from the source gives the source's output, in every base."""
+    if not group:
+        return False
+    sources = _sources(prober)
+    held = prober.read(group)
+    import torch
+
+    index = torch.from_numpy(sources)
+    rows = prober.forced({site: held[site][index] for site in group}, len(sources))
+    expected = np.repeat(prober.domain.outputs[sources], len(prober.bases), axis=0).reshape(len(sources), -1)
+    return bool(np.abs(rows - expected).max(initial=0.0) <= prober.tol)
+
+
+def _sources(prober: Prober, most: int = 128) -> Any:
+    """Some inputs to take values from, spread over the domain."""
+    n = len(prober.domain)
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+def _needed(matter: Group, silent: Group, prober: Prober) -> Group:
+    """A smallest set of silent sites without which the rest does not carry everything; () where there is none.
+
+    Halves are left out while the rest still carries everything, then single sites (delta debugging, Zeller 1999).
+    """
+    kept = list(silent)
+    if not _carries((*matter, *kept), prober):
+        return ()
+    step = len(kept) // 2
+    while step >= 1:
+        start = 0
+        while start < len(kept):
+            rest = kept[:start] + kept[start + step :]
+            if (rest or matter) and _carries((*matter, *rest), prober):
+                kept = rest
+            else:
+                start += step
+        step //= 2
+    return tuple(kept)

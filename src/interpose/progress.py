@@ -1,0 +1,23 @@
+"""A progress bar in terminals and notebooks, for what takes longer than a second."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bar(total: int, progress: bool | None, *, unit: str = "run") -> Iterator[Callable[[float], object]]:
+    """What to call with how much was done since. progress: None shows a bar in terminals and notebooks, after a second."""
+    shown = (sys.stderr.isatty() or "ipykernel" in sys.modules) if progress is None else progress
+    if not shown:
+        yield lambda done: None
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*IProgress.*")
+        from tqdm.auto import tqdm
+    shape = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+    with tqdm(total=total, unit=unit, leave=False, delay=1 if progress is None else 0, bar_format=shape) as shown_bar:
+        yield shown_bar.update

@@ -1,0 +1,203 @@
+"""What the rest of a network makes of the values of a place: a row of outputs for every value, over the same bases.
+
+The row of a source is the output of every base with the place's value from that source. Sources with equal rows hold the
+same for all that follows: their partition is what the place holds, with no hypothesis of what that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .inputs import take
+from .interventions import Set
+from .kernels import Kernel, count, kernel
+from .network import Network
+from .sites import Site
+from .statistics import Floats
+
+Group = tuple[Site, ...]
+ROWS = 2**15
+"""How many rows run in one forward pass."""
+
+SAME = 1e-6
+"""Values of a place nearer than this share of its range are one value."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The inputs that are looked at: settings of the input variables, and what the network gives for each.
+
+    names: of the input variables; settings: [input, variable]; outputs: [input, number]; exhaustive: whether these are all
+    settings there are. spread: how many numbers one output has, as they stand in its own shape.
+    """
+
+    names: tuple[str, ...]
+    settings: NDArray[Any]
+    outputs: Floats
+    exhaustive: bool
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The values of each input variable, [input]."""
+        return {name: self.settings[:, k] for k, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """The rows of a group of places over some bases, and the classes they fall into.
+
+    values: [input, unit], what the places hold; number: [input], which row is each input's; rows: [row, base * number].
+    classes: [input], the class of each input: which are the same for all that follows; None where rows have no gap
+    between alike and different. within: the largest distance of two rows of a class; between: the smallest of two
+    classes (infinity for one class).
+    """
+
+    group: Group
+    values: Floats
+    number: Kernel
+    rows: Floats
+    classes: Kernel | None
+    within: float
+    between: float
+
+    @property
+    def graded(self) -> bool:
+        """Whether rows shade into one another, so that there are no classes."""
+        return self.classes is None
+
+    @property
+    def live(self) -> bool:
+        """Whether the values make any difference."""
+        return self.classes is None or count(self.classes) > 1
+
+
+class Prober:
+    """Runs of a network with places set to values, over a domain; counts them, and keeps what was asked before."""
+
+    def __init__(self, network: Network, domain: Domain, bases: NDArray[np.int64], tol: float, *, rows: int = ROWS) -> None:
+        self.network, self.domain, self.bases, self.tol, self.rows = network, domain, bases, tol, rows
+        self.runs = 0
+        self.known: dict[Group, Responses] = {}
+        self.held: dict[Site, Tensor] = {}
+
+    # -- what places hold --------------------------------------------------------------------------------
+
+    def read(self, sites: Sequence[Site]) -> dict[Site, Tensor]:
+        """The values of sites at every input of the domain: [input, ...] each."""
+        missing = [site for site in dict.fromkeys(sites) if site not in self.held]
+        if missing:
+            parts: list[dict[Site, Tensor]] = []
+            for start in range(0, len(self.domain), self.rows):
+                run = self.run(self.domain.settings[start : start + self.rows], read=missing)
+                parts.append({site: run[1][site] for site in missing})
+            self.held |= {site: torch.cat([part[site] for part in parts]) for site in missing}
+        return {site: self.held[site] for site in sites}
+
+    def run(
+        self, settings: NDArray[Any], *, read: Sequence[Site] = (), write: Mapping[Site, Any] | None = None
+    ) -> tuple[Floats, dict[Site, Tensor]]:
+        """The outputs [row, number] of some settings, with values written, and what is read."""
+        with torch.no_grad():
+            run = self.network.run(as_inputs(settings), read=read, write=write or {})
+        self.runs += len(settings)
+        return flat(run.output, len(settings)), {site: run[site] for site in read}
+
+    # -- rows -----------------------------------------------------------------------------------------------
+
+    def responses(self, group: Group) -> Responses:
+        """The rows of a group of places, written together, and their classes."""
+        if group not in self.known:
+            self.known[group] = self._responses(group)
+        return self.known[group]
+
+    def _responses(self, group: Group) -> Responses:
+        held = self.read(group)
+        values = np.concatenate([held[site].double().reshape(len(self.domain), -1).cpu().numpy() for site in group], 1)
+        number = _alike(values)
+        first = np.unique(number, return_index=True)[1]
+        rows = self.forced({site: held[site][torch.from_numpy(first)] for site in group}, len(first))
+        labels, within, between = classes(rows, self.tol)
+        found = None if labels is None else kernel(labels[number])
+        return Responses(group, values, number, rows, found, within, between)
+
+    def forced(self, values: Mapping[Site, Tensor], size: int, *, bases: NDArray[np.int64] | None = None) -> Floats:
+        """[row, base * number]: the outputs of every base with these values, one row of them a set of values."""
+        bases = self.bases if bases is None else bases
+        n, width = len(bases), self.domain.outputs.shape[1]
+        found = np.empty((size, n * width))
+        step = max(1, self.rows // n)
+        for start in range(0, size, step):
+            chosen = torch.arange(start, min(start + step, size)).repeat_interleave(n)
+            settings = np.tile(self.domain.settings[bases], (len(chosen) // n, 1))
+            write = {site: Set(value[chosen.to(value.device)]) for site, value in values.items()}
+            outputs, _ = self.run(settings, write=write)
+            found[start : start + step] = outputs.reshape(-1, n * width)
+        return found
+
+
+def as_inputs(settings: NDArray[Any]) -> Any:
+    """Settings in a form that a network with named inputs takes."""
+    return torch.from_numpy(np.ascontiguousarray(settings, dtype=np.float64))
+
+
+def flat(output: Any, size: int) -> Floats:
+    """The numbers of an output, [row, number]."""
+    tensor = output if isinstance(output, Tensor) else torch.as_tensor(output)
+    return tensor.detach().cpu().double().reshape(size, -1).numpy()
+
+
+def classes(rows: Floats, tol: float) -> tuple[Kernel | None, float, float]:
+    """The classes of rows by single linkage at tol, the largest distance within one, and the smallest between two.
+
+    Distance is the largest difference of any output. Classes count only where those within are less than half as far
+    apart as those between; otherwise there are none.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
+
+    if len(rows) == 1:
+        return np.zeros(1, dtype=np.int64), 0.0, np.inf
+    distances = pdist(rows, "chebyshev")
+    labels = kernel(fcluster(linkage(distances, "single"), t=tol, criterion="distance"))
+    i, j = np.triu_indices(len(rows), 1)
+    same = labels[i] == labels[j]
+    within = float(distances[same].max(initial=0.0))
+    between = float(distances[~same].min(initial=np.inf))
+    return (labels if within < between / 2 else None), within, between
+
+
+def _alike(values: Floats) -> Kernel:
+    """[input]: which inputs hold the same value, but for rounding."""
+    spread = np.ptp(values, axis=0)
+    step = np.where(spread > 0, SAME * spread, 1.0)
+    lowest = values.min(0)
+    rounded = np.round((values - lowest) / step)
+    return _joined_neighbours(rounded)
+
+
+def _joined_neighbours(rounded: Floats) -> Kernel:
+    """Whole numbers that are next to each other along a single unit count as one; of several units, equal ones."""
+    if rounded.shape[1] > 1:
+        return kernel(rounded)
+    order = np.argsort(rounded[:, 0], kind="stable")
+    jumps = np.diff(rounded[order, 0], prepend=rounded[order[0], 0]) > 1
+    ids = np.empty(len(order), dtype=np.int64)
+    ids[order] = np.cumsum(jumps)
+    return kernel(ids)
+
+
+def chosen(settings: Any, index: Sequence[int]) -> Any:
+    """Some of the settings."""
+    return take(settings, index)
+
+
+Search = Callable[..., Any]

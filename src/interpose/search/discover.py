@@ -1,0 +1,315 @@
+"""From a network to a verified causal abstraction: what each place holds, from what it is computed, and how we know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..abstraction import Alignment
+from ..certificates import certified, constant
+from ..checks import check_rows_alone, model_name, repeatable
+from ..decoding import Decoded, decoded
+from ..errors import WrongInput
+from ..found import Found, Inert, limits_of, verdict_of
+from ..grammar import Expression, variable
+from ..holdings import Held, Layer, layer_of
+from ..kernels import kernel
+from ..modelling import causal_model, name_for
+from ..network import Network
+from ..progress import bar
+from ..responses import Domain, Prober, as_inputs, flat
+from ..sites import Site
+from ..verification import Check, Verifier
+from ..wiring import Node, Wire, wired
+
+BUDGET = 200_000_000
+"""How many rows of the network may be run in all, unless told otherwise: a row is one input with something written."""
+
+SHARE = 1e-3
+"""Outputs nearer than this share of the usual difference of two are the same."""
+
+
+def discover(
+    network: Network | nn.Module,
+    inputs: Mapping[str, Iterable[Any]],
+    *,
+    sites: Iterable[Any] | None = None,
+    tol: float | None = None,
+    functions: Sequence[Callable[..., Any]] = (),
+    budget: int = BUDGET,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Found:
+    """What algorithm a network follows over the values of its inputs: variables, where they are held, and how computed.
+
+    network: with inputs that have names, or a module that takes a tensor of them, [row, input].
+    inputs: name -> the values it may take; all combinations are looked at where the budget allows, a sample otherwise.
+    sites: where variables may be held, by default every neuron but those of the last layer; the answer is one in terms of
+    these. tol: what counts as the same output; by default a thousandth of the usual difference of two outputs, and never
+    less than 10 x the noise. functions: of one or two values, to name variables with, beside our own grammar.
+
+    The rest of the network is the judge of what a place holds: two inputs hold the same there if swapping one's value
+    for the other's changes no output whatever the rest of the input is. That partition is named, its parents are found
+    by setting them, and the whole is tested by interchange. Nothing is named that was not found so.
+
+    Source: causal abstraction, Beckers & Halpern 2019, Geiger et al. 2021; partitions by causal effect, Chalupka et al. 2015.
+    Raises WrongInput for inputs that do not fit, NotRepeatable for a network that is random.
+    """
+    started = time.perf_counter()
+    net = _named(network, inputs)
+    names = {name: list(values) for name, values in inputs.items()}
+    names = {name: names[name] for name in net.inputs}
+    places = _places(net, sites)
+    layers = _by_layer(places)
+    domain, others = _domain(net, names, len(places), budget, seed)
+    with torch.no_grad():
+        noise = _noise(net, domain)
+        prober = Prober(net, domain, np.arange(len(domain)), _tolerance(domain, tol, noise))
+        silent = {site: one for site, one in certified(net, places).items() if one is not None}
+        still = {site: one for site, one in constant(net, places).items() if one is not None}
+        inert = {site: Inert(site, "constant" if site in still else "certified", one.reason) for site, one in silent.items()}
+        inert |= {site: Inert(site, "constant", one.reason) for site, one in still.items()}
+        found = _layers(layers, inert, prober, functions, progress)
+        nodes, inputs_of = _nodes(found, names, domain)
+        wires, unwired = _wires(nodes, inputs_of, domain, prober, seed)
+        made = _made(net, names, domain, nodes, wires, unwired)
+        rules = {name: decoded(node.held, prober) for name, node in _unique(nodes).items() if node.held is not None}
+        checks = _checks(made, prober, others, seed, places, rules) if made is not None else ()
+    for layer in found:
+        inert |= {site: Inert(site, "no effect alone", _no_effect(domain)) for site in layer.silent}
+    return Found(
+        network=net,
+        model_name=model_name(net),
+        domain=domain,
+        layers=found,
+        nodes=tuple(nodes),
+        wires=wires,
+        unwired=tuple(unwired),
+        model=None if made is None else made[0],
+        formulas={} if made is None else made[1],
+        alignment=None if made is None else made[2],
+        rules=rules,
+        inert=inert,
+        checks=tuple(checks),
+        verdict=verdict_of(found, unwired, checks, domain, nodes),
+        limits=limits_of(found, domain, nodes),
+        tol=prober.tol,
+        noise=noise,
+        runs=prober.runs,
+        seconds=time.perf_counter() - started,
+        seed=seed,
+    )
+
+
+# -- before -----------------------------------------------------------------------------------------------
+
+
+def _named(network: Any, inputs: Mapping[str, Iterable[Any]]) -> Network:
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise WrongInput("inputs says which values each input takes: discover(net, {'A': range(10), 'B': range(10)}).")
+    module = network if isinstance(network, nn.Module) else getattr(network, "module", None)
+    if not isinstance(module, nn.Module):
+        raise WrongInput(f"{type(network).__name__} is no network. Give a Network, or a torch module.")
+    if not isinstance(network, Network) or not network.inputs:
+        return Network(module, inputs=tuple(inputs))
+    if set(network.inputs) != set(inputs):
+        raise WrongInput(
+            f"The network has the inputs {', '.join(network.inputs)}, and values are given for {', '.join(inputs)}. Give "
+            "values for each of them, and no others."
+        )
+    return network
+
+
+def _places(net: Network, sites: Iterable[Any] | None) -> list[Site]:
+    if sites is None:
+        return list(net.neurons())
+    found = [net.place(site) for site in sites]
+    if not found:
+        raise WrongInput("There are no sites to look at. Leave sites out for every neuron.")
+    return found
+
+
+def _by_layer(places: Sequence[Site]) -> dict[str, list[Site]]:
+    layers: dict[str, list[Site]] = {}
+    for site in places:
+        layers.setdefault(site.path + ("" if site.end == "output" else ":input"), []).append(site)
+    return layers
+
+
+def _domain(
+    net: Network, names: Mapping[str, Sequence[Any]], sites: int, budget: int, seed: int
+) -> tuple[Domain, Domain]:
+    """The inputs to discover on and those to verify on: all there are, twice, or two samples that share none."""
+    for name, values in names.items():
+        if not values or not all(isinstance(value, int | float | bool | np.number) for value in values):
+            raise WrongInput(f"The values of {name} should be numbers, at least one: {list(values)[:5]}.")
+    total = int(np.prod([len(values) for values in names.values()]))
+    most = max(16, int((budget / max(sites, 1)) ** 0.5))
+    grid = [np.array(list(values), dtype=float) for values in names.values()]
+    if total <= most:
+        settings = np.stack([part.reshape(-1) for part in np.meshgrid(*grid, indexing="ij")], 1)
+        whole = Domain(net.inputs, settings, _outputs(net, settings), True)
+        return whole, whole
+    rng = np.random.default_rng(seed)
+    settings = np.unique(np.stack([rng.choice(part, 4 * most) for part in grid], 1), axis=0)
+    settings = settings[rng.permutation(len(settings))[: 2 * most]]
+    first, second = (Domain(net.inputs, part, _outputs(net, part), False) for part in np.array_split(settings, 2))
+    return first, second
+
+
+def _outputs(net: Network, settings: Any) -> Any:
+    with torch.no_grad():
+        parts = [flat(net.run(as_inputs(part)).output, len(part)) for part in np.array_split(settings, -(-len(settings) // 2**15))]
+    return np.concatenate(parts)
+
+
+def _noise(net: Network, domain: Domain) -> float:
+    few = as_inputs(domain.settings[:: max(1, len(domain) // 16)][:16])
+    first, again = repeatable(net, few, others=as_inputs(domain.settings[-1:]))
+    check_rows_alone(net, few, first.output)
+    size = len(few)
+    together = flat(first.output, size)
+    alone = np.concatenate([flat(net.run(row[None]).output, 1) for row in few])
+    return float(max(np.abs(together - flat(again.output, size)).max(), np.abs(together - alone).max()))
+
+
+def _tolerance(domain: Domain, tol: float | None, noise: float) -> float:
+    apart = np.abs(domain.outputs - np.roll(domain.outputs, len(domain) // 3 + 1, axis=0)).max(1)
+    usual = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
+    return max(SHARE * usual if tol is None else tol, 10 * noise)
+
+
+# -- layer by layer ------------------------------------------------------------------------------------------
+
+
+def _layers(
+    layers: Mapping[str, Sequence[Site]],
+    inert: Mapping[Site, Inert],
+    prober: Prober,
+    functions: Sequence[Callable[..., Any]],
+    progress: bool | None,
+) -> tuple[Layer, ...]:
+    atoms = [variable(name, column) for name, column in prober.domain.columns().items()]
+    known = {atom.text for atom in atoms}
+    found: list[Layer] = []
+    with bar(len(layers), progress, unit="layer") as tick:
+        for name, sites in layers.items():
+            live = [site for site in sites if site not in inert]
+            layer = layer_of(name, sites, live, prober, atoms, functions)
+            found.append(layer)
+            for one in layer.held:
+                atoms += _as_atom(one, known)
+            tick(1)
+    return tuple(found)
+
+
+def _as_atom(held: Held, known: set[str]) -> list[Expression]:
+    """What was found, as a name for what comes after."""
+    if held.name is None or not held.name.exact or not held.name.best.number or held.name.best.text in known:
+        return []
+    best = held.name.best
+    known.add(best.text)
+    return [Expression(best.text, 1, best.rank, best.values, best.made_of, best.compute)]
+
+
+def _nodes(
+    layers: Sequence[Layer], names: Mapping[str, Any], domain: Domain
+) -> tuple[list[Node], list[Node]]:
+    """A node for everything that is held, in causal order, and one for every input variable."""
+    inputs = [Node(name, 0, kernel(column), input=k) for k, (name, column) in enumerate(domain.columns().items())]
+    by_kernel: dict[bytes, str] = {node.classes.tobytes(): node.name for node in inputs}
+    taken = {*names, "Y"}
+    nodes = []
+    for depth, layer in enumerate(layers, 1):
+        for held in layer.held:
+            own = held.classes.tobytes()
+            if own not in by_kernel:
+                by_kernel[own] = name_for(held, taken)
+                taken.add(by_kernel[own])
+            nodes.append(Node(by_kernel[own], depth, held.classes, held))
+    return nodes, inputs
+
+
+def _unique(nodes: Sequence[Node]) -> dict[str, Node]:
+    """The first place of each variable."""
+    first: dict[str, Node] = {}
+    for node in nodes:
+        first.setdefault(node.name, node)
+    return first
+
+
+def _wires(
+    nodes: Sequence[Node], inputs: Sequence[Node], domain: Domain, prober: Prober, seed: int
+) -> tuple[dict[str, Wire], list[str]]:
+    """From what each variable is computed where it first is held, and the output; those of which that is not found."""
+    first, unwired = _unique(nodes), []
+    wires: dict[str, Wire] = {}
+    output = Node("Y", 10**6, kernel(np.round(domain.outputs / (2 * prober.tol)).astype(np.int64)))
+    copies = {node.name for node in inputs}
+    for node in (*first.values(), output):
+        before = [*inputs, *(other for other in nodes if other.depth < node.depth and other.name != node.name)]
+        found = None if node.name in copies else wired(node, _nearest_only(before, node), prober, seed)
+        if found is not None:
+            wires[node.name] = found
+        elif node.name not in copies:
+            unwired.append(node.name)
+    return wires, unwired
+
+
+def _nearest_only(before: Sequence[Node], node: Node) -> list[Node]:
+    """Of several places of one variable the one nearest before; an input that is held further on counts there."""
+    latest: dict[str, Node] = {}
+    for other in before:
+        if other.name not in latest or latest[other.name].depth < other.depth:
+            latest[other.name] = other
+    return list(latest.values())
+
+
+# -- the model, and its test ------------------------------------------------------------------------------------
+
+
+def _made(
+    net: Network,
+    names: Mapping[str, Sequence[Any]],
+    domain: Domain,
+    nodes: Sequence[Node],
+    wires: Mapping[str, Wire],
+    unwired: Sequence[str],
+) -> Any:
+    """The causal model, its formulas, and the alignment; None where the output is not computed from what was found."""
+    if unwired or not nodes:
+        return None
+    variables = [node for node in _unique(nodes).values() if node.name not in names]
+    model, formulas = causal_model(domain, names, variables, wires, "Y")
+    alignment = Alignment(model, {name: tuple(node.held.group) for name, node in _unique(nodes).items() if node.held})
+    return model, formulas, alignment
+
+
+def _checks(
+    made: Any, prober: Prober, others: Domain, seed: int, places: Sequence[Site], rules: Mapping[str, Decoded]
+) -> tuple[Check, ...]:
+    """The model, as it stands, held against the network on inputs of its own."""
+    model, _, alignment = made
+    sites = {name: tuple(of) for name, of in alignment.items()}
+    silent = [site for site in places if not _holds(site, sites, prober)]
+    fresh = prober if others is prober.domain else Prober(prober.network, others, np.arange(len(others)), prober.tol)
+    checks = Verifier(fresh, model, sites, np.arange(len(others)), seed).all(silent, rules, exhaustive=others.exhaustive)
+    prober.runs += 0 if fresh is prober else fresh.runs
+    return checks
+
+
+def _holds(site: Site, sites: Mapping[str, Sequence[Site]], prober: Prober) -> bool:
+    """Whether a site holds a variable, or carries one on from where it first is held."""
+    known = prober.known.get((site,))
+    return any(site in of for of in sites.values()) or (known is not None and known.live)
+
+
+def _no_effect(domain: Domain) -> str:
+    if domain.exhaustive:
+        return "no value that an input gives changes any output, alone"
+    return f"no effect in {len(domain) // 2} inputs, alone"
