@@ -14,6 +14,7 @@ from .aggregates import Aggregates
 from .errors import UnknownPlace, suggest
 from .grid import axes_of, cells_of
 from .inputs import examples
+from .judgement import Judgement
 from .quantities import EFFECTS, PINNED, SPLITS, Warned
 from .statistics import FEW_CLUSTERS, LEVEL, Estimates, number
 from .tables import Table
@@ -140,7 +141,7 @@ class Effects(Aggregates):
         transfer, restores, extent = self.recovery("nie"), self.recovery("tie"), self.extent()
         judgements = self.judgements()
         lines = [
-            f"{label}: {judgements[j].role}. Recovery {_worth(transfer, j)} of the effect; putting it back undoes "
+            f"{label}: {_said(judgements[j])}ecovery {_worth(transfer, j)} of the effect; putting it back undoes "
             f"{_worth(restores, j)}. Pairs moved in full {extent[0, j]:.0f}, in part {extent[1, j]:.0f}, not at all "
             f"{extent[2, j]:.0f}."
             for j, label in enumerate(self.labels)
@@ -273,6 +274,11 @@ def dataset(several: Sequence[Effects], names: Sequence[str] | None = None) -> A
     told = [one.told() for one in several]
     shared = {name: said for name, said in told[0].items() if all(one[name] == said for one in told)}
     return xarray.Dataset(variables, coordinates, shared)
+
+
+def _said(judgement: Judgement) -> str:
+    """The role of a place before what follows; of a single pair, which decides nothing, none."""
+    return f"{judgement.role}. R" if judgement.units > 1 or judgement.verdict != "undetermined" else "r"
 
 
 def _worth(estimates: Estimates, column: int) -> str:
