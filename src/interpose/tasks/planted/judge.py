@@ -95,12 +95,7 @@ def is_edge(key: Key, answer: Answer, parent: Sites, child: Sites) -> bool:
     carriers = {parent}
     for layer in between:
         nodes = {*_sites(answer, layer), *(cell.sites for cell in layer.cells)}
-        carriers = {
-            node
-            for node in nodes
-            for carrier in carriers
-            if truth.feeds(carrier, node)
-        }
+        carriers = {node for node in nodes for carrier in carriers if truth.feeds(carrier, node)}
     return any(truth.feeds(carrier, child) for carrier in carriers)
 
 
