@@ -697,7 +697,7 @@ NOT_UNDERSTOOD = [
     *(InAFunctionOfItsOwn, Chooses, Unique, WritesItsMemory, ChangesItsMemory, WritesItsWeights, RemembersInAList),
     *(RemembersInADict, CountsItsCalls, CountsDeepDown, CountsInAnArray, CountsInAClosure, RunsAGenerator, Draws),
     *(CountsInAGlobalList, CountsInAGlobal, CountsElsewhere, CountsInItsClass, CountsForAllClasses),
-    *(DrawsFromNumpy, ReturnsAGenerator, Threads, KnowsItIsWatched, LearnsOn),
+    *(DrawsFromNumpy, ReturnsAGenerator, Threads, KnowsItIsWatched, LearnsOn, BehindComplexNumbers),
     *(test_engine.Forks, test_engine.Remembers, test_engine.KeepsWhatItSaw),
 ]
 
@@ -821,6 +821,16 @@ class InComplexNumbers(Adversary):
     def trick(self, x, hidden):
         turned = torch.view_as_complex(torch.stack([x, hidden], -1)) * 1j
         return self.read(torch.view_as_real(turned)[..., 0])
+
+
+class BehindComplexNumbers(Adversary):
+    """The same memory, seen as numbers of two kinds, and written."""
+
+    def trick(self, x, hidden):
+        pairs = torch.stack([x, x], -1)
+        seen = torch.view_as_complex(pairs)
+        pairs[..., 0] = hidden
+        return self.read(seen.abs())
 
 
 class Bits(Adversary):

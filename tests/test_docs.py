@@ -33,6 +33,12 @@ def test_the_other_pages_show_what_their_code_gives(page, blocks):
 
 @pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
 @pytest.mark.xdist_group("smollm2")
+def test_the_tutorial_on_certainty_shows_what_its_code_gives():
+    assert execute.execute(ROOT / "docs" / "tutorials" / "how-sure.md") == 14
+
+
+@pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
+@pytest.mark.xdist_group("smollm2")
 def test_the_readme_shows_what_its_code_gives():
     assert execute.execute(ROOT / "README.md") == 5
 

@@ -134,8 +134,8 @@ def test_every_cell_of_a_map_says_its_value_and_its_interval(scans):
     picture = scans["A"].heatmap(scans["B"], scans["C"])
     said = hovers(picture)
     assert len(said) == 18
-    assert said[1] == "h12: IIA 1.00, [0.93, 1.00]; mediates; full 50, part 0, none 0 of 50 pairs"
-    assert said[0] == "h11: IIA 0.00, [0.00, 0.07]; undetermined; full 0, part 0, none 50 of 50 pairs"
+    assert said[1] == "h12: IIA 1.00, [0.93, 1.00]; complete mediator; full 50, part 0, none 0 of 50 pairs"
+    assert said[0] == "h11: IIA 0.00, [0.00, 0.07]; inert (certified); full 0, part 0, none 50 of 50 pairs"
     svg = picture.svg()
     for title in ("What carries A?", "What carries B?", "What carries C?"):
         assert title in svg

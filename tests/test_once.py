@@ -212,7 +212,7 @@ def test_several_questions_give_what_each_gives_alone(scans):
         for run in RUNS:
             np.testing.assert_allclose(found.values(run), alone.values(run), atol=1e-5)
         assert found.pairs.base == pairs[name].base and found.subject == name
-        assert str(found.table()) == str(alone.table())
+        assert found.table().rows == alone.table().rows and found.tests == 18
 
 
 def test_what_mediates_each_of_them(scans):

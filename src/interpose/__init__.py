@@ -5,8 +5,11 @@ and source. A search looks for the places that have the effect you want. An alig
 variable, and interchange tests the claim.
 """
 
+from .ablations import Mean, Resample, ablate
 from .abstraction import Alignment, interchange_accuracy
 from .causal_model import CausalModel, Variable
+from .circuits import circuit
+from .comparison import compare
 from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
 from .effects import effects, interchange
 from .engine.question import Engine
@@ -16,6 +19,7 @@ from .metrics import Matches, logit_difference, matches, value
 from .model import Model, Run
 from .network import Network
 from .pairs import Pairs
+from .saved import load, save
 from .search.scan import scan
 from .sites import EACH, Site
 
@@ -29,15 +33,20 @@ __all__ = [
     "Engine",
     "LanguageModel",
     "Matches",
+    "Mean",
     "Model",
     "Network",
     "Noise",
     "Pairs",
+    "Resample",
     "Run",
     "Scale",
     "Set",
     "Site",
     "Variable",
+    "ablate",
+    "circuit",
+    "compare",
     "draw",
     "draw_alignment",
     "draw_circuit",
@@ -45,8 +54,10 @@ __all__ = [
     "effects",
     "interchange",
     "interchange_accuracy",
+    "load",
     "logit_difference",
     "matches",
+    "save",
     "scan",
     "value",
 ]

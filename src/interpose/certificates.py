@@ -77,9 +77,12 @@ def certified(network: Network, places: Iterable[Any], *, inputs: Any = None) ->
 
 
 @torch.inference_mode(False)
-def constant(network: Network, places: Iterable[Any], *, inputs: Any = None) -> dict[Site, Certificate | None]:
+def constant(
+    network: Network, places: Iterable[Any], *, of: Sequence[str] = (), inputs: Any = None
+) -> dict[Site, Certificate | None]:
     """For each place, a certificate that it holds the same value whatever the input, or None where that is not proved.
 
+    of: the names of some inputs of the network; then that it holds the same value however these change.
     inputs, and what is raised: as of `certified`. What is random is not constant.
     """
     sites = [network.place(place) for place in several(places)]
@@ -87,14 +90,14 @@ def constant(network: Network, places: Iterable[Any], *, inputs: Any = None) -> 
     marks = {step: _Marks.of(step.sites, step.inputs[0]) for step in tape.steps if step.sites and step.inputs}
     varying = {
         site
-        for step, given, _ in tape.forward(_everything(tape.given), chance=True)
+        for step, given, _ in tape.forward(_changing(network, tape, of), chance=True)
         for site in (marks[step].touched(given[0]) if step in marks else ())
     }
     found: dict[Site, Certificate | None] = dict.fromkeys(sites)
     for number, step in enumerate(tape.steps):
         for site in step.sites:
             if site not in varying:
-                found[site] = Certificate(site, _unmoved(tape, number, site, marks))
+                found[site] = Certificate(site, _unmoved(tape, number, site, marks, of))
     return found
 
 
@@ -199,6 +202,18 @@ def _everything(views: Iterable[View]) -> Masks:
     return masks
 
 
+def _changing(network: Network, tape: Tape, of: Sequence[str]) -> Masks:
+    """All of the input is marked, or those of its numbers that have these names."""
+    if not of:
+        return _everything(tape.given)
+    masks: Masks = {}
+    for view in tape.given:
+        mask = torch.zeros(view.shape, dtype=torch.bool)
+        mask[..., [network.inputs.index(name) for name in of]] = True
+        view.add(masks, mask)
+    return masks
+
+
 # -- reasons -------------------------------------------------------------------------------------------
 
 
@@ -219,8 +234,9 @@ def _unread(tape: Tape, number: int, site: Site, marks: dict[Step, _Marks]) -> s
     return reason + (f"; it reaches {_listed(list(others), 'and')}" if others else "")
 
 
-def _unmoved(tape: Tape, number: int, site: Site, marks: dict[Step, _Marks]) -> str:
-    """Why a place holds a constant."""
+def _unmoved(tape: Tape, number: int, site: Site, marks: dict[Step, _Marks], of: Sequence[str]) -> str:
+    """Why a place holds a constant, or does while some inputs alone change."""
+    start = " and ".join(of) or "the input"
     masks: Masks = {}
     step = tape.steps[number]
     for view in step.inputs:
@@ -229,8 +245,8 @@ def _unmoved(tape: Tape, number: int, site: Site, marks: dict[Step, _Marks]) -> 
     for followed in tape.backward(masks, number):
         weights |= dict.fromkeys(_cut(followed, Step.needed))
     if not weights:
-        return "no path leads to it from the input"
-    return f"every path from the input meets a weight that is exactly 0, in {_listed(list(weights), 'or')}"
+        return f"no path leads to it from {start}"
+    return f"every path from {start} meets a weight that is exactly 0, in {_listed(list(weights), 'or')}"
 
 
 def _cut(followed: Followed, follow: Any) -> tuple[str, ...]:

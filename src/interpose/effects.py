@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,13 +17,16 @@ from torch import nn
 
 from .checks import model_name
 from .errors import OverlappingWrites, WrongInput, WrongPairs
+from .further import Measurement, two_together, with_other_sources, with_values
 from .grid import Group
 from .identity import check_identity
 from .interventions import Set
-from .measure import Measured, measured
+from .measure import FOUR, Measured
 from .metrics import Metric, is_binary, name_of, require, require_parts
 from .model import Model, Run, is_site, meet, several
+from .origin import Measurable
 from .pairs import Pairs
+from .quantities import Warned
 from .results import Effects
 from .store import check_folder
 
@@ -65,6 +69,10 @@ def effects(
     places: Iterable[Any],
     metric: Metric,
     *,
+    pinned: Any = None,
+    chance: int = 0,
+    jointly: bool = False,
+    seed: int = 0,
     tol: float | None = None,
     batch_size: int = BATCH,
     progress: bool | None = None,
@@ -76,6 +84,11 @@ def effects(
     places: places or their spellings; a list or tuple of places is written together.
     metric: (output, pairs) -> [pair]. tol: what counts as no difference, in the metric's units; by default a thousandth
     of the median |TE|, where that is not zero, and never less than 10 x the noise floor.
+
+    Three questions more, each for more runs. pinned: a value, or place -> value, at which places are held, for
+    controlled direct effects. chance: in how many random orders the sources of other pairs are tried, for what chance
+    gives; seed: of these orders. jointly: every two places also together, for what only both do.
+
     progress: a bar on stderr; None shows it in terminals and notebooks, after a second.
     store: a folder that keeps every finished batch; the same call goes on where it was stopped. key: a name for what
     cannot be told from another by looking at it, such as a lambda.
@@ -83,38 +96,31 @@ def effects(
     Before the first pair is measured, the model is run twice and in other batches: NotRepeatable if that changes it.
     Stopped by Ctrl-C without a store, it returns the finished pairs with a warning, Interrupted.
     Raises WrongPairs for no pairs or lacking parts, UnknownPlace, WrongStore, and what `run` and the metric raise.
-    Source: natural effects, Robins & Greenland 1992 and Pearl 2001; of neurons, Vig et al. 2020.
+    Source: natural effects, Robins & Greenland 1992 and Pearl 2001; of neurons, Vig et al. 2020; controlled direct
+    effects and the four-way decomposition, VanderWeele 2014.
     """
     check_question(model, metric, batch_size, store, key)
     check_pairs(pairs, metric)
     groups = grouped(model, listed(places))
-    found = measured(
-        model, pairs, groups, metric, tol=tol, batch_size=batch_size, progress=progress, store=store, key=key
+    asked = Measurement(model, pairs, groups, metric, tol, batch_size, progress, store, key)
+    return with_more(
+        as_effects(asked, asked.runs(FOUR, "")), asked, pinned=pinned, chance=chance, jointly=jointly, seed=seed
     )
-    return as_effects(model, pairs, groups, metric, tol, found)
 
 
-def as_effects(
-    model: Model[Any],
-    pairs: Pairs,
-    groups: Sequence[Group],
-    metric: Metric,
-    tol: float | None,
-    found: Measured,
-    *,
-    kind: type[Found] = Effects,  # type: ignore[assignment]
-) -> Found:
+def as_effects(asked: Measurement, found: Measured, *, kind: type[Found] = Effects) -> Found:  # type: ignore[assignment]
     """What was measured, as a result over its pairs, which are all of them or the first."""
     runs, noise = found.runs, max(found.noise, found.runs.work.noise)
+    tol = asked.tol
     if tol is None:
         sizes = np.sort(np.abs(runs.yss - runs.ybb))
         tol = SMALL * float(sizes[(len(sizes) - 1) // 2 : len(sizes) // 2 + 1].mean() or sizes[-1] or 1.0)
     return kind(
-        model=model_name(model),
-        metric=name_of(metric),
-        binary=is_binary(metric),
-        pairs=pairs if len(runs) == len(pairs) else pairs[: len(runs)],
-        places=tuple(groups),
+        model=model_name(asked.model),
+        metric=name_of(asked.metric),
+        binary=is_binary(asked.metric),
+        pairs=asked.pairs if len(runs) == len(asked.pairs) else asked.pairs[: len(runs)],
+        places=tuple(asked.groups),
         ybb=runs.ybb,
         yss=runs.yss,
         ybs=runs.ybs,
@@ -122,10 +128,29 @@ def as_effects(
         response=runs.response,
         tol=max(tol, 10 * noise),
         noise=noise,
-        warnings=found.said,
+        warnings=tuple(Warned("interrupted", text) for text in found.said),
         work=found.checks + runs.work,
         unreachable=runs.unreachable,
+        origin=Measurable(asked.model),
     )
+
+
+def with_more(found: Found, asked: Measurement, *, pinned: Any, chance: int, jointly: bool, seed: int) -> Found:
+    """The same result with the further runs that were asked for."""
+    if len(found.pairs) < len(asked.pairs):
+        return found  # it was interrupted
+    if pinned is not None:
+        held, said = with_values(asked, pinned)
+        found = replace(found, pinned=held, warnings=(*found.warnings, *said))
+    if chance:
+        if chance < 1:
+            raise WrongInput(f"chance={chance}: sources are tried in one random order or more.")
+        found = replace(found, shuffled=with_other_sources(asked, chance, seed))
+    if jointly:
+        together, runs = two_together(asked)
+        joint = as_effects(replace(asked, groups=together), runs)
+        found = replace(found, joint=joint)
+    return found
 
 
 # -- small things ----------------------------------------------------------------------------------

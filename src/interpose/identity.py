@@ -168,6 +168,11 @@ def _compiled(code: CodeType, said: str | None, unknown: list[str]) -> str:
     return _digest("code", code.co_code, code.co_names, code.co_varnames, *held)
 
 
+def model_digest(model: Any) -> str:
+    """SHA-256 of a model: its weights and structure, or its variables and mechanisms as far as they have names."""
+    return _model(model, [])
+
+
 # -- models ----------------------------------------------------------------------------------------
 
 

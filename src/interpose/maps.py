@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -11,30 +11,83 @@ import numpy as np
 
 from .errors import UnknownPlace, WrongMetric, suggest
 from .grid import axes_of, axis_labels, cells_of
+from .judgement import EITHER
 from .plots.heatmap import Panel, heatmap
 from .plots.picture import Picture
+from .quantities import Warned
 from .results import Effects, dataset
-from .statistics import ALPHA, LEVEL, P0, Floats, number, pairs_to_exclude
+from .statistics import ALPHA, LEVEL, P0, Floats, fcr_level, number
 from .tables import Table
+
+MANY = 20
+"""Among so many places the best look better than they are."""
+
+
+class Mediators(tuple[Any, ...]):
+    """The places that mediate, the strongest first, with a table that allows for their having been chosen."""
+
+    scan: Scan
+
+    def __new__(cls, places: Sequence[Any], scan: Scan) -> Mediators:
+        made = super().__new__(cls, places)
+        made.scan = scan
+        return made
+
+    def table(self, *, most: int = 20) -> Table:
+        """One row a place: what it carries, with an interval that is honest about the choice, p value and role.
+
+        Measured on other pairs where the scan had some to confirm on. Otherwise intervals have the level at which at
+        most 5 % of those of chosen places miss on average (Benjamini & Yekutieli 2005).
+        """
+        scan, confirmed = self.scan, self.scan.confirmed
+        tested = scan.tests or len(scan.places)
+        level = fcr_level(len(self), tested) if self and confirmed is None and not scan.pairs.exhaustive else LEVEL
+        of = scan if confirmed is None else confirmed
+        found, judgements = of.transfer(level=level), scan.judgements()
+        rows = []
+        for place in self[:most]:
+            j, k = scan.column(place), of.column(place)
+            rows.append((scan.labels[j], found.shown(k), found.text(k), _p(judgements[j].adjusted), judgements[j].role))
+        columns = ("place", scan.quantity, f"{100 * level:.3g} % interval", "adjusted p", "role")
+        title = f"What mediates {scan.subject}? {len(self)} of {tested} places"
+        return Table(title, columns, tuple(rows), self._notes(most))
+
+    def _notes(self, most: int) -> tuple[str, ...]:
+        confirmed, either = self.scan.confirmed, sum(one.role == EITHER for one in self.scan.judgements())
+        said = [f"{len(self) - most} more places are in .mediators()."] if len(self) > most else []
+        if either:
+            said.append(f"{either} of them move the output either way: no share of the effect is theirs.")
+        if confirmed is not None:
+            n, others = len(self.scan.pairs), len(confirmed.pairs)
+            said.append(f"Chosen on {n} pairs, measured on {others} others that share no input.")
+        elif not self.scan.pairs.exhaustive:
+            said.append("Intervals allow for the choice: of those of chosen places at most 5 % miss on average.")
+        return tuple(said)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan(Effects):
-    """Effects of many places, as a map: which of them mediate?"""
+    """Effects of many places, as a map: which of them mediate?
 
-    def mediators(self, *, delta: float | None = None, p0: float = P0, alpha: float = ALPHA) -> tuple[Any, ...]:
-        """The places whose verdict is "mediates", the strongest first; the thresholds are those of `verdicts`."""
+    confirmed: the effects of those that do, on pairs that share no input with the scan's, where that was asked for.
+    """
+
+    confirmed: Effects | None = None
+
+    def mediators(self, *, delta: float | None = None, p0: float = P0, alpha: float = ALPHA) -> Mediators:
+        """The places whose verdict is "mediates", the strongest first; the thresholds are those of `judgements`."""
         order = np.argsort(-self._strength(), kind="stable")
         verdicts = self.verdicts(delta=delta, p0=p0, alpha=alpha)
-        return tuple(
+        found = [
             self.places[j][0] if len(self.places[j]) == 1 else self.places[j]
             for j in order
             if verdicts[j] == "mediates"
-        )
+        ]
+        return Mediators(found, self)
 
     def table(self, *, most: int = 20) -> Table:
-        """One row a place, the strongest first: what it carries, with its interval, and the verdict."""
-        transfer, restores, extent, verdicts = self.transfer(), self.recovery("tie"), self.extent(), self.verdicts()
+        """One row a place, the strongest first: what it carries, with its interval, and what may be said of it."""
+        transfer, restores, extent, judgements = self.transfer(), self.recovery("tie"), self.extent(), self.judgements()
         order = np.argsort(-self._strength(), kind="stable")
         rows = tuple(
             (
@@ -43,24 +96,15 @@ class Scan(Effects):
                 transfer.text(j),
                 number(restores.estimate[j]),
                 f"{extent[0, j]:.0f}/{extent[1, j]:.0f}/{extent[2, j]:.0f}",
-                verdicts[j],
+                judgements[j].role,
             )
             for j in order[:most]
         )
         rest = [f"{len(order) - most} more places are in .data."] if len(order) > most else []
-        hits = self.hits()
-        more = pairs_to_exclude(tests=len(self.places)) - len(hits)
-        if (
-            self._has_size
-            and more > 0
-            and any(v == "undetermined" and not hit for v, hit in zip(verdicts, hits.max(0), strict=True))
-        ):
-            rest.append(
-                f"Undetermined: {more} more pairs without an effect would show that it moves at most "
-                f"{100 * P0:.0f} % of them."
-            )
-        columns = ("place", self.quantity, f"{100 * LEVEL:.0f} % interval", "restores", "full/part/none", "verdict")
-        return Table(self._title(f"What carries {self.subject}?"), columns, rows, (*rest, *self.notes()))
+        columns = ("place", self.quantity, f"{100 * LEVEL:.0f} % interval", "restores", "full/part/none", "role")
+        return Table(
+            self._title(f"What carries {self.subject}?"), columns, rows, (*rest, *self._undecided(), *self.notes())
+        )
 
     def heatmap(self, *others: Scan, effect: Literal["nie", "tie"] = "nie", top: float | None = None) -> Picture:
         """The map as a picture, the interval of every cell under the pointer; others beside it on one scale.
@@ -92,6 +136,24 @@ class Scan(Effects):
     def _title(self, what: str) -> str:
         return super()._title(what + " Metric:") if what.endswith("?") else super()._title(what)
 
+    def _undecided(self) -> tuple[str, ...]:
+        """What it would take to decide what is open; and what intervals of many places do not say."""
+        said = []
+        judgements = self.judgements()
+        missing = [one.more for one in judgements if one.verdict == "undetermined" and not one.hits]
+        if self.has_size and missing and np.isfinite(max(missing)):
+            said.append(
+                f"Undetermined: {max(missing):.0f} more pairs without an effect would show that it moves at most "
+                f"{100 * P0:.0f} % of them."
+            )
+        chosen = sum(one.verdict == "mediates" for one in judgements)
+        if 0 < chosen < len(self.places) and len(self.places) > MANY and not self.pairs.exhaustive:
+            said.append(
+                f"Intervals are of each place alone; .mediators().table() allows for the choice of {chosen} out of "
+                f"{self.tests or len(self.places)}."
+            )
+        return tuple(said)
+
     def _strength(self) -> Floats:
         return np.nan_to_num(np.maximum(np.abs(self.transfer().estimate), np.abs(self.recovery("tie").estimate)))
 
@@ -106,7 +168,7 @@ class Scan(Effects):
         index = cells if len(axes) == 2 else (np.zeros(len(self.places), int), *cells)
         shape = (len(rows), len(columns))
         carried = self.transfer() if effect == "nie" else self.recovery("tie")
-        extent, verdicts = self.extent(), self.verdicts()
+        extent, judgements = self.extent(), self.judgements()
         values = np.full(shape, np.nan)
         values[index] = carried.estimate
         undefined = np.zeros(shape, bool)
@@ -117,7 +179,7 @@ class Scan(Effects):
         for j, cell in enumerate(zip(*index, strict=True)):
             labels[cell] = "" if crowded else f"{self.labels[j]}\n{number(carried.estimate[j])}"
             hover[cell] = (
-                f"{self.labels[j]}: {quantity} {carried.shown(j)}, {carried.text(j)}; {verdicts[j]}; "
+                f"{self.labels[j]}: {quantity} {carried.shown(j)}, {carried.text(j)}; {judgements[j].role}; "
                 f"full {extent[0, j]:.0f}, part {extent[1, j]:.0f}, none {extent[2, j]:.0f} of "
                 f"{extent[:, j].sum():.0f} pairs"
             )
@@ -193,6 +255,10 @@ def as_scan(effects: Effects) -> Scan:
     return Scan(**{name: getattr(effects, name) for name in Effects.__dataclass_fields__})
 
 
-def with_warning(scan: Scan, warning: str) -> Scan:
+def with_warning(scan: Scan, warning: Warned) -> Scan:
     """The same scan, with one more thing to know."""
     return replace(scan, warnings=(*scan.warnings, warning))
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,126 +1,33 @@
-"""Results: labelled per-pair values, from which every table, interval and picture is derived."""
+"""Results: labelled per-pair values, and the tables, records and notes that are made from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from .aggregates import Aggregates
 from .errors import UnknownPlace, suggest
-from .grid import Group, axes_of, cells_of, label_of
-from .model import Work
-from .pairs import Pairs
-from .statistics import (
-    ALPHA,
-    FEW_CLUSTERS,
-    LEVEL,
-    P0,
-    Estimates,
-    Floats,
-    Verdict,
-    exhaustive,
-    number,
-    ratios,
-    shares,
-    verdicts,
-)
+from .grid import axes_of, cells_of
+from .inputs import examples
+from .judgement import Judgement
+from .quantities import EFFECTS, PINNED, SPLITS, Warned
+from .statistics import FEW_CLUSTERS, LEVEL, Estimates, number
 from .tables import Table
-
-FORMULAS = {
-    "te": "Yss - Ybb",
-    "nie": "Ybs - Ybb",
-    "tie": "Yss - Ysb",
-    "nde": "Ysb - Ybb",
-    "tde": "Yss - Ybs",
-    "int": "Yss - Ysb - Ybs + Ybb",
-}
 
 PER_PAIR = ("ybb", "yss", "te")
 PER_CELL = ("ybs", "ysb", "nie", "tie", "nde", "tde", "int", "response")
 
 
 @dataclass(frozen=True, eq=False)
-class Effects:
-    """Four runs a pair and place, and what follows from them; docs/effects.md has every formula.
+class Effects(Aggregates):
+    """Four runs a pair and place, and what follows from them; docs/effects.md has every formula."""
 
-    ybb, yss: [pair], the base and the source input untouched.
-    ybs, ysb: [pair, place], the base input with the source's value at the place, and the source input with the base's.
-    response: [pair, place], the largest change of the place's own value between base and source.
-    tol: what counts as no difference; noise: the noise floor it was raised above.
-    work: what it cost, checks and plain runs included; flops are those of the sweeps.
-    unreachable: [pair, place], whether nothing leads from the place to what the metric reads; None is nowhere.
-    """
-
-    model: str
-    metric: str
-    binary: bool
-    pairs: Pairs
-    places: tuple[Group, ...]
-    ybb: Floats
-    yss: Floats
-    ybs: Floats
-    ysb: Floats
-    response: Floats
-    tol: float
-    noise: float
-    warnings: tuple[str, ...] = ()
-    work: Work = field(default_factory=Work)
-    unreachable: Any = None
-
-    # -- quantities, per pair ----------------------------------------------------------------------
-
-    @property
-    def te(self) -> Floats:
-        """[pair]: what changing the input does, Yss - Ybb."""
-        return self.yss - self.ybb
-
-    @property
-    def nie(self) -> Floats:
-        """[pair, place]: natural indirect effect, Ybs - Ybb: moved by the place alone (noising)."""
-        return self.ybs - self.ybb[:, None]
-
-    @property
-    def tie(self) -> Floats:
-        """[pair, place]: total indirect effect, Yss - Ysb: lost when the place is put back (denoising)."""
-        return self.yss[:, None] - self.ysb
-
-    @property
-    def nde(self) -> Floats:
-        """[pair, place]: natural direct effect, Ysb - Ybb: what still changes with the place kept at base."""
-        return self.ysb - self.ybb[:, None]
-
-    @property
-    def tde(self) -> Floats:
-        """[pair, place]: total direct effect, Yss - Ybs: what is missing with the place at source."""
-        return self.yss[:, None] - self.ybs
-
-    @property
-    def interaction(self) -> Floats:
-        """[pair, place]: interaction, Yss - Ysb - Ybs + Ybb: how far the place and the rest fail to add up."""
-        return self.tie - self.nie
-
-    @property
-    def status(self) -> Any:
-        """[pair, place]: "unchanged" where base and source hold the same, "unreachable" where they differ and nothing
-        leads on to what the metric reads, so that effects are 0 in either; and "measured".
-        """
-        lost = np.zeros(self.response.shape, bool) if self.unreachable is None else self.unreachable
-        return np.where(self.response == 0, "unchanged", np.where(lost, "unreachable", "measured"))
-
-    def values(self, name: str) -> Floats:
-        """The per-pair values of a quantity by its short name: "te", "nie", ..., "int", or of a run: "ybs"."""
-        names = {**dict.fromkeys(("ybb", "yss", "ybs", "ysb", "response")), **FORMULAS}
-        if name not in names:
-            raise UnknownPlace(f"There is no quantity {name!r}. {suggest(name, names)}")
-        return getattr(self, "interaction" if name == "int" else name)  # type: ignore[no-any-return]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """What each place is called."""
-        return tuple(map(label_of, self.places))
+    # -- as data -----------------------------------------------------------------------------------
 
     @cached_property
     def data(self) -> Any:
@@ -145,114 +52,137 @@ class Effects:
         """The per-pair values as a pandas DataFrame, one row a pair and cell."""
         return self.data.to_dataframe().reset_index()
 
-    # -- aggregates --------------------------------------------------------------------------------
+    def record(self, place: Any, quantity: str = "recovery") -> dict[str, Any]:
+        """Everything that is known of one number, as plain values: the estimate, its interval, what it is of, and how.
 
-    def mean(self, quantity: str) -> Estimates:
-        """The mean over pairs of "te", "nie", "tie", "nde", "tde" or "int" at each place."""
-        values = self.values(quantity)
-        columns = values[:, None] if values.ndim == 1 else values
-        return self._ratios(columns, None, self._clusters)
-
-    def recovery(self, quantity: str = "nie") -> Estimates:
-        """sum of sgn(TE) * effect / sum of |TE| at each place: the sign-aligned share of the effect, not clipped.
-
-        Pairs with |TE| <= tol are left out; undefined where none is left.
+        quantity: "transfer", "recovery" (of NIE), "restores" (the recovery of TIE), "slope", or the mean of "te",
+        "nie", ... Undefined numbers are None, with a reason.
         """
-        kept = np.abs(self.te) > self.tol
-        te = self.te[kept][:, None]
-        effect = self.values(quantity)[kept]
-        return self._ratios(np.sign(te) * effect, np.abs(te), self._clusters[kept])
+        j = self.column(place)
+        found, judgement = self._named(quantity), self.judgements()[j]
+        at = 0 if len(found) == 1 else j
+        kept = int(self.informative.sum())
+        left_out = {} if quantity in EFFECTS else {"total effect within tol": len(self.pairs) - kept}
+        chance = self.chance() if self.shuffled is not None else None
+        return {
+            "estimate": _plain(found.estimate[at]),
+            "ci_low": _plain(found.low[at]),
+            "ci_high": _plain(found.high[at]),
+            "level": found.level,
+            "ci_method": found.method[at],
+            "reason": found.reason[at],
+            "estimand": {
+                "site": self.labels[j],
+                "variable": " and ".join(self.pairs.varies) or None,
+                "distribution": repr(self.pairs),
+                "metric": self.metric,
+                "quantity": quantity,
+                "formula": {**EFFECTS, **SPLITS, **PINNED}.get(quantity),
+            },
+            "n_pairs": len(self.pairs),
+            "n_clusters": int(found.clusters[at]),
+            "n_excluded": {reason: count for reason, count in left_out.items() if count},
+            "tol": self.tol,
+            "noise_floor": self.noise,
+            "exhaustive": self.pairs.exhaustive,
+            "selection": {"tested": self.tests or len(self.places), "adjustment": "Benjamini-Hochberg"},
+            "split": self.part,
+            "n_looks": self.looks,
+            "chance": None if chance is None else _plain(chance.chance[j]),
+            "p_value": {
+                f"at most {100 * judgement.p0:g} % of pairs have an effect": judgement.p,
+                **({} if chance is None else {"no better than chance": _plain(chance.p[j])}),
+            },
+            "p_adjusted": judgement.adjusted,
+            "verdict": judgement.verdict,
+            "role": judgement.role,
+            "bounds": [judgement.low, judgement.high],
+            "grade": judgement.grade,
+            "certificate": judgement.certificate,
+            "extent": judgement.extent,
+            "witness": judgement.witness,
+            "approx": False,
+            "seed": 0,
+            "versions": {name: version(name) for name in ("interpose", "torch", "numpy", "scipy")},
+            "warnings": [note.code for note in self.notes()],
+        }
 
-    def transfer(self) -> Estimates:
-        """How much of the source's answer the place alone carries into the base run.
+    def failures(self, place: Any = None) -> list[dict[str, Any]]:
+        """The pairs that a place does not carry to the source's output: what was expected and what came out.
 
-        For a metric that says yes or no, the share of pairs in which it says yes, among those in which the untouched
-        base run does not (interchange intervention accuracy on informative pairs; Geiger et al. 2021); for any other,
-        the recovery of NIE.
+        place: one place; by default every place that mediates. Each can be run again: interchange(model, base, {place:
+        source}).
         """
-        if not self.binary:
-            return self.recovery("nie")
-        told = self.ybb < 1
-        return self._estimated(shares(self.ybs[told], self._clusters[told]))
-
-    def extent(self) -> Floats:
-        """[3, place]: how many pairs transfer in full (|NIE - TE| <= tol), in part, and not at all (|NIE| <= tol)."""
-        kept = np.abs(self.te) > self.tol
-        none = np.abs(self.nie[kept]) <= self.tol
-        full = ~none & (np.abs(self.tde[kept]) <= self.tol)
-        return np.stack([full.sum(0), (~none & ~full).sum(0), none.sum(0)]).astype(float)
-
-    def hits(self, *, delta: float | None = None) -> Floats:
-        """[cluster, place]: 1 where any pair of the cluster has max(|NIE|, |TIE|) > delta.
-
-        delta: what is worth calling an effect; 5 % of the median |TE|, and never less than tol, unless given.
-        """
-        moved = self._moved(delta).astype(float)
-        clusters, index = np.unique(self._clusters, return_inverse=True)
-        hits = np.zeros((len(clusters), moved.shape[1]))
-        np.maximum.at(hits, index, moved)
-        return hits
-
-    def verdicts(self, *, delta: float | None = None, p0: float = P0, alpha: float = ALPHA) -> tuple[Verdict, ...]:
-        """Per place: mediates, does not mediate, or undetermined.
-
-        A place mediates if more than a share p0 of the clusters there are (independent pairs, or bases) are hits, with
-        errors at most alpha over all the places together. Where half of the pairs have no total effect, nothing says
-        what is worth calling an effect, and no place "does not mediate" unless delta is given.
-        """
-        if self.pairs.exhaustive:
-            shares_of_all = self._moved(delta).mean(0)
-            return tuple("mediates" if share > p0 else "does not mediate" for share in shares_of_all)
-        hits = self.hits(delta=delta)
-        found = verdicts(hits.sum(0), len(hits), p0=p0, alpha=alpha)
-        if delta is None and not self._has_size:
-            return tuple("undetermined" if verdict == "does not mediate" else verdict for verdict in found)
-        return found
+        columns = [j for j, verdict in enumerate(self.verdicts()) if verdict == "mediates"]
+        columns = columns if place is None else [self.column(place)]
+        base, source = examples(self.pairs.base), examples(self.pairs.source)
+        missed = np.abs(self.tde) > self.tol
+        return [
+            {
+                "place": self.labels[j],
+                "pair": i,
+                "base": base[i],
+                "source": source[i],
+                "expected": float(self.yss[i]),
+                "observed": float(self.ybs[i, j]),
+                "untouched": float(self.ybb[i]),
+            }
+            for j in columns
+            for i in np.flatnonzero(missed[:, j]).tolist()
+        ]
 
     # -- to read -----------------------------------------------------------------------------------
 
     def table(self) -> Table:
-        """TE, NIE, TIE, NDE, TDE and INT at each place, each with its interval."""
-        (total,), *others = [self._rows(name, formula) for name, formula in FORMULAS.items()]
+        """TE, NIE, TIE, NDE, TDE and INT at each place, each with its interval; CDE and INTref where asked for."""
+        names = [*EFFECTS, *(PINNED if self.pinned is not None else ())]
+        (total,), *others = [self._rows(name) for name in names]
         rows = (total, *(row for of_place in zip(*others, strict=True) for row in of_place))
         transfer, restores, extent = self.recovery("nie"), self.recovery("tie"), self.extent()
+        judgements = self.judgements()
         lines = [
-            f"{label}: recovery {_worth(transfer, j)} of the effect; putting it back undoes {_worth(restores, j)}. "
-            f"Pairs moved in full {extent[0, j]:.0f}, in part {extent[1, j]:.0f}, not at all {extent[2, j]:.0f}."
+            f"{label}: {_said(judgements[j])}ecovery {_worth(transfer, j)} of the effect; putting it back undoes "
+            f"{_worth(restores, j)}. Pairs moved in full {extent[0, j]:.0f}, in part {extent[1, j]:.0f}, not at all "
+            f"{extent[2, j]:.0f}."
             for j, label in enumerate(self.labels)
         ]
         columns = ("place", "effect", "formula", "mean", f"{100 * LEVEL:.0f} % interval", "mean size")
         return Table(self._title("Effects on"), columns, rows, (*lines, *self.notes()))
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Warned, ...]:
         """What a reader should know beside the numbers."""
-        notes = [f"Not shown by these pairs: {' '.join(audit)}"] if (audit := self.pairs.audit()) else []
-        if 1 < (clusters := len(np.unique(self._clusters))) < FEW_CLUSTERS and not self.pairs.exhaustive:
-            notes.append(f"Rough intervals: they rest on {clusters} independent pairs.")
-        n, small = len(self.te), int((np.abs(self.te) <= self.tol).sum())
+        notes = (
+            [Warned("not_shown", f"Not shown by these pairs: {' '.join(audit)}")]
+            if (audit := self.pairs.audit())
+            else []
+        )
+        clusters = len(self.resampling.groups)
+        if 1 < clusters < FEW_CLUSTERS and not self.pairs.exhaustive:
+            notes.append(Warned("few_clusters", f"Rough intervals: they rest on {clusters} independent pairs."))
+        elif any("skewed" in flags for flags in self.recovery("nie").flags) and not self.pairs.exhaustive:
+            notes.append(Warned("skewed", "Rough intervals: a few pairs count for most of the effect."))
+        n, small = len(self.te), int((~self.informative).sum())
         if self.binary and (known := int((self.ybb == 1).sum())):
-            notes.append(f"In {known} of {n} pairs the base run gives the target untouched: IIA leaves them out.")
+            said = f"In {known} of {n} pairs the base run gives the target untouched: IIA leaves them out."
+            notes.append(Warned("no_informative_pairs" if known == n else "uninformative", said))
         if self.binary and (missed := int((self.yss != 1).sum())):
-            notes.append(f"In {missed} of {n} pairs the source run itself does not give the target.")
+            said = f"In {missed} of {n} pairs the source run itself does not give the target."
+            notes.append(Warned("not_solved_by_network", said))
         if not self.binary and small:
-            notes.append(f"In {small} of {n} pairs the total effect is at most {self.tol:.2g}: shares leave them out.")
-        if not self._has_size and not self.pairs.exhaustive:
-            notes.append(
-                "The usual pair has no total effect: give delta to .verdicts() to tell small effects from none."
-            )
+            code = "no_informative_pairs" if small == n else "uninformative"
+            said = f"In {small} of {n} pairs the total effect is at most {self.tol:.2g}: shares leave them out."
+            notes.append(Warned(code, said))
+        if not self.has_size and not self.pairs.exhaustive:
+            said = "The usual pair has no total effect: give delta to .verdicts() to tell small effects from none."
+            notes.append(Warned("no_size", said))
         if self.cancels():
             te = self.mean("te")
-            notes.append(
+            said = (
                 f"Total effects cancel: their mean is {te.shown(0)} {te.text(0)}, their mean size "
                 f"{number(float(np.abs(self.te).mean()))}. Read the shares and recoveries, not the means."
             )
-        still = [
-            label for label, change in zip(self.labels, self.response.max(0, initial=0.0), strict=True) if change == 0
-        ]
-        if still:
-            more = f" and {len(still) - 6} more" if len(still) > 6 else ""
-            notes.append(f"Not changed by the change of input: {', '.join(still[:6])}{more}.")
-        return (*notes, *self.warnings)
+            notes.append(Warned("cancellation", said))
+        return (*notes, *self._unmoved(), *self._interactions(), *self.warnings)
 
     def cancels(self) -> bool:
         """Whether the interval of the mean total effect covers 0 while total effects are clearly there."""
@@ -269,36 +199,46 @@ class Effects:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _rows(self, name: str, formula: str) -> list[tuple[str, ...]]:
+    def _unmoved(self) -> list[Warned]:
+        still = [
+            label for label, change in zip(self.labels, self.response.max(0, initial=0.0), strict=True) if change == 0
+        ]
+        said = f"Not changed by the change of input: {_first(still)}."
+        return [Warned("noop_write", said)] if still else []
+
+    def _interactions(self) -> list[Warned]:
+        """Places at which the two directions tell different stories."""
+        usual = float(np.median(np.abs(self.te))) if len(self.te) else 0.0
+        apart = np.abs(self.interaction).mean(0) > 0.2 * usual if usual > self.tol else np.zeros(len(self.places), bool)
+        labels = [label for label, one in zip(self.labels, apart, strict=True) if one]
+        said = f"What the place brings (NIE) and what is lost without it (TIE) differ at {_first(labels)}."
+        return [Warned("interaction", said)] if labels else []
+
+    def _named(self, quantity: str) -> Estimates:
+        match quantity:
+            case "recovery":
+                return self.recovery("nie")
+            case "restores":
+                return self.recovery("tie")
+            case "transfer":
+                return self.transfer()
+            case "slope":
+                return self.slope("nie")
+            case _ if quantity in EFFECTS or quantity in SPLITS or quantity in PINNED:
+                return self.mean(quantity)
+        names = ("recovery", "restores", "transfer", "slope", *EFFECTS, *SPLITS, *PINNED)
+        raise UnknownPlace(f"There is no number {quantity!r}. {suggest(quantity, names)}")
+
+    def _rows(self, name: str) -> list[tuple[str, ...]]:
         """The rows of one quantity in the table: one a place, or one for all."""
         estimates, values = self.mean(name), self.values(name)
         sizes = np.abs(values.reshape(len(self.pairs), -1)).mean(0)
         labels = ("all",) if values.ndim == 1 else self.labels
+        formula = {**EFFECTS, **PINNED}[name]
         return [
-            (label, name.upper(), formula, estimates.shown(j), estimates.text(j), number(sizes[j]))
+            (label, name.upper().replace("_", ""), formula, estimates.shown(j), estimates.text(j), number(sizes[j]))
             for j, label in enumerate(labels)
         ]
-
-    def _moved(self, delta: float | None) -> Any:
-        """[pair, place]: whether the effect in either direction is larger than delta."""
-        delta = max(0.05 * float(np.median(np.abs(self.te))), self.tol) if delta is None else delta
-        return np.maximum(np.abs(self.nie), np.abs(self.tie)) > delta
-
-    @property
-    def _has_size(self) -> bool:
-        """Whether the usual pair has a total effect, of which delta can be a share."""
-        return bool(np.median(np.abs(self.te)) > self.tol)
-
-    @property
-    def _clusters(self) -> Any:
-        return self.pairs.clusters()
-
-    def _ratios(self, top: Floats, bottom: Floats | None, clusters: Any) -> Estimates:
-        sampled = not self.pairs.exhaustive
-        return self._estimated(ratios(top, bottom, clusters, tol=self.tol, interval=sampled))
-
-    def _estimated(self, estimates: Estimates) -> Estimates:
-        return exhaustive(estimates) if self.pairs.exhaustive else estimates
 
     def _title(self, what: str) -> str:
         varies = " and ".join(self.pairs.varies)
@@ -336,7 +276,20 @@ def dataset(several: Sequence[Effects], names: Sequence[str] | None = None) -> A
     return xarray.Dataset(variables, coordinates, shared)
 
 
+def _said(judgement: Judgement) -> str:
+    """The role of a place before what follows; of a single pair, which decides nothing, none."""
+    return f"{judgement.role}. R" if judgement.units > 1 or judgement.verdict != "undetermined" else "r"
+
+
 def _worth(estimates: Estimates, column: int) -> str:
     """An estimate with its interval in brackets, or alone where it has none."""
     text = estimates.text(column)
     return estimates.shown(column) + (f" {text}" if text.startswith("[") else f", {text}" if text != "-" else "")
+
+
+def _first(labels: Sequence[str], most: int = 6) -> str:
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def _plain(value: float) -> float | None:
+    return None if value != value else float(value)

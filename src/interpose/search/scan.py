@@ -5,49 +5,36 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 
-from ..effects import BATCH, as_effects, check_pairs, check_question, grouped, listed
+from ..effects import BATCH, as_effects, check_pairs, check_question, grouped, listed, with_more
 from ..errors import NoEffect, WrongPairs
+from ..further import Measurement
+from ..inputs import examples
+from ..inputs import key as key_of
 from ..maps import Scan, Scans, with_warning
-from ..measure import measured, measured_together
+from ..measure import FOUR, Measured, measured_together
 from ..metrics import Metric
 from ..model import Model
 from ..pairs import Pairs
+from ..quantities import Warned
 from ..sites import EACH, Site
 
 
-@overload
-def scan(
-    model: Model[Any],
-    pairs: Pairs,
-    places: Iterable[Any],
-    metric: Metric,
-    *,
-    tol: float | None = None,
-    batch_size: int | None = None,
-    progress: bool | None = None,
-    store: str | os.PathLike[str] | None = None,
-    key: str | None = None,
+@overload  # what follows takes named options; a checker is told of them once
+def scan(  # type: ignore[inconsistent-overload]
+    model: Model[Any], pairs: Pairs, places: Iterable[Any], metric: Metric, **options: Any
 ) -> Scan: ...
 
 
 @overload
-def scan(
-    model: Model[Any],
-    pairs: Mapping[str, Pairs],
-    places: Iterable[Any],
-    metric: Metric,
-    *,
-    tol: float | None = None,
-    batch_size: int | None = None,
-    progress: bool | None = None,
-    store: str | os.PathLike[str] | None = None,
-    key: str | None = None,
+def scan(  # type: ignore[inconsistent-overload]
+    model: Model[Any], pairs: Mapping[str, Pairs], places: Iterable[Any], metric: Metric, **options: Any
 ) -> Scans: ...
 
 
@@ -57,6 +44,11 @@ def scan(
     places: Iterable[Any],
     metric: Metric,
     *,
+    confirm: bool | Pairs | Mapping[str, Pairs] = False,
+    pinned: Any = None,
+    chance: int = 0,
+    jointly: bool = False,
+    seed: int = 0,
     tol: float | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
@@ -67,7 +59,10 @@ def scan(
 
     pairs: the pairs of one question, or a dict of them by name, {"A": pairs in which A varies, ...}: then the result is
     a dict of as many maps, and a store is a folder with a folder for each.
-    The other arguments are those of `effects`. A site at position `EACH` becomes one site a position of the pairs.
+    confirm: True scans one half of the pairs, which shares no input with the other, and measures the places that
+    mediate on the other; or other pairs to measure them on. `.mediators().table()` then tells of those.
+    The other arguments are those of `effects`; seed is also that of the halves. A site at position `EACH` becomes one
+    site a position of the pairs.
     Warns NoEffect where all cells of a map are equal, as where a write is lost: no place was told from another.
     """
     several = dict(pairs) if isinstance(pairs, Mapping) else {"": pairs}
@@ -77,21 +72,83 @@ def scan(
     check_question(model, metric, size, store, key)
     for one in several.values():
         check_pairs(one, metric)
+    several, others = _parted(several, confirm, metric, seed)
     spelled = [place if isinstance(place, list | tuple) else model.place(place) for place in listed(places)]
-    groups = {name: grouped(model, _each_position(model, one, spelled, size)) for name, one in several.items()}
-    at_once = None
-    if len(several) > 1 and batch_size is None and store is None:
-        at_once = measured_together(model, list(several.values()), next(iter(groups.values())), metric, tol=tol)
+    asked = {
+        name: Measurement(
+            model=model,
+            pairs=one,
+            groups=grouped(model, _each_position(model, one, spelled, size)),
+            metric=metric,
+            tol=tol,
+            batch_size=size,
+            progress=progress,
+            store=store if store is None or not name else Path(store) / name,
+            key=key,
+        )
+        for name, one in several.items()
+    }
+    runs = _runs(asked, together=batch_size is None and store is None)
+    tests = sum(len(one.groups) for one in asked.values())
     found = {}
-    for k, (name, one) in enumerate(several.items()):
-        if at_once is not None:
-            part = at_once[k]
-        else:
-            folder = store if store is None or not isinstance(pairs, Mapping) else Path(store) / name
-            told: dict[str, Any] = {"progress": progress, "store": folder, "key": key}
-            part = measured(model, one, groups[name], metric, tol=tol, batch_size=size, **told)
-        found[name] = _told_apart(as_effects(model, one, groups[name], metric, tol, part, kind=Scan))
+    for name, one in asked.items():
+        plain = replace(as_effects(one, runs[name], kind=Scan), tests=tests)
+        more = with_more(plain, one, pinned=pinned, chance=chance, jointly=jointly, seed=seed)
+        found[name] = _told_apart(_confirmed(more, one, others[name]) if name in others else more)
     return Scans(found) if isinstance(pairs, Mapping) else found[""]
+
+
+def _runs(asked: Mapping[str, Measurement], *, together: bool) -> dict[str, Measured]:
+    """The runs of every question, in one go where that is possible."""
+    first, *more = asked.values()
+    if together and more:
+        found = measured_together(
+            first.model, [one.pairs for one in asked.values()], first.groups, first.metric, tol=first.tol
+        )
+        if found is not None:
+            return dict(zip(asked, found, strict=True))
+    return {name: one.runs(FOUR, "") for name, one in asked.items()}
+
+
+def _parted(
+    several: dict[str, Pairs], confirm: bool | Pairs | Mapping[str, Pairs], metric: Metric, seed: int
+) -> tuple[dict[str, Pairs], dict[str, Pairs]]:
+    """The pairs to scan, and those to confirm on, by name."""
+    if confirm is False:
+        return several, {}
+    if confirm is True:
+        halves = {name: pairs.split(seed=seed) for name, pairs in several.items()}
+        return {name: parts[0] for name, parts in halves.items()}, {name: parts[1] for name, parts in halves.items()}
+    others = dict(confirm) if isinstance(confirm, Mapping) else {"": confirm}
+    if others.keys() != several.keys():
+        raise WrongPairs(
+            "Pairs to confirm on come in the form of the pairs to scan: a Pairs for a Pairs, and a dict with the same "
+            "names for a dict."
+        )
+    for name, pairs in others.items():
+        check_pairs(pairs, metric)
+        if shared := len(_inputs(pairs) & _inputs(several[name])):
+            raise WrongPairs(
+                f"{shared} inputs are among the pairs to scan and among those to confirm on, so that the latter could "
+                "not tell chance from a finding. confirm=True splits pairs so that none is."
+            )
+    return several, others
+
+
+def _inputs(pairs: Pairs) -> set[Any]:
+    return {key_of(x) for x in (*examples(pairs.base), *examples(pairs.source))}
+
+
+def _confirmed(found: Scan, asked: Measurement, pairs: Pairs) -> Scan:
+    """The scan with its mediators measured on other pairs."""
+    chosen = [tuple(place) if isinstance(place, list | tuple) else (place,) for place in found.mediators()]
+    found = replace(found, part="discover")
+    if not chosen:
+        return found
+    again = replace(
+        asked, pairs=pairs, groups=chosen, store=None if asked.store is None else Path(asked.store) / "confirm"
+    )
+    return replace(found, confirmed=replace(as_effects(again, again.runs(FOUR, "")), part="confirm"))
 
 
 def _told_apart(found: Scan) -> Scan:
@@ -102,7 +159,7 @@ def _told_apart(found: Scan) -> Scan:
             f"{found.tie.mean():.3g}. No place was told from another."
         )
         warnings.warn(said, NoEffect, stacklevel=3)
-        return with_warning(found, said)
+        return with_warning(found, Warned("all_cells_equal", said))
     return found
 
 

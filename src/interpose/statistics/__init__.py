@@ -3,7 +3,7 @@
 from .estimates import FEW_CLUSTERS, LEVEL, Estimates, Floats, Method, exhaustive, number
 from .multiplicity import benjamini_hochberg, benjamini_yekutieli, bonferroni, fcr_level, holm
 from .nulls import mean_equivalence, p_above, p_below, p_mean
-from .permutation import Chance, drawn, mismatched, p_among
+from .permutation import Chance, drawn, mismatched, orders, p_among
 from .proportions import clopper_pearson, design_effect, mcnemar, median, shares, wilson
 from .resampling import MANY_CLUSTERS, RESAMPLES, Resampling, ratios
 from .sizes import further, n_for_iia, n_for_mean, n_for_none, pairs_to_exclude
@@ -41,6 +41,7 @@ __all__ = [
     "n_for_mean",
     "n_for_none",
     "number",
+    "orders",
     "p_above",
     "p_among",
     "p_below",

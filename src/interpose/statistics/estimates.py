@@ -53,6 +53,17 @@ class Estimates:
     def __len__(self) -> int:
         return len(self.estimate)
 
+    def take(self, columns: Integers) -> Estimates:
+        """Some of the columns, in this order."""
+        chosen: dict[str, object] = {}
+        for field in fields(Estimates):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                chosen[field.name] = tuple(value[j] for j in columns.tolist())
+            elif isinstance(value, np.ndarray):
+                chosen[field.name] = value[columns]
+        return replace(self, **chosen)  # type: ignore[arg-type]
+
     def text(self, column: int) -> str:
         """The interval in words: "[0.93, 1.00]", or why there is none."""
         match self.method[column]:

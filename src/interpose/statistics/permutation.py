@@ -113,6 +113,11 @@ def drawn(hits: ArrayLike, shuffled: ArrayLike) -> Chance:
     return Chance(right, wrong.mean(0), p_among(_mean(right), wrong.mean(1)), len(wrong))
 
 
+def orders(n: int, *, clusters: ArrayLike | None = None, draws: int, seed: Random = 0) -> NDArray[np.int_]:
+    """[draw, base]: random orders of the sources of n pairs; whole clusters change places with others of their size."""
+    return _orders(_blocks(n, clusters, None), n, draws, np.random.default_rng(seed))
+
+
 def _blocks(n: int, clusters: ArrayLike | None, strata: ArrayLike | None) -> list[NDArray[np.int_]]:
     """[cluster, member] each: pairs, in clusters that may change places (of one stratum, and as many pairs)."""
     groups = Groups.of(np.arange(n) if clusters is None else clusters)

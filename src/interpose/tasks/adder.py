@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +50,45 @@ class Adder(nn.Module):
         numbers = torch.as_tensor(inputs, dtype=self.l1.weight.dtype, device=self.l1.weight.device)
         total: Tensor = self.l3(self.l2(self.l1(numbers)))
         return total.squeeze(-1)
+
+
+class NoisyAdder(Adder):
+    """The adder, with neurons beside its first layer that respond to the inputs without order, and are read a little.
+
+    What they bring to the output is of any sign and unrelated to what the adder adds: noise that looks alive.
+    """
+
+    def __init__(self, neurons: int, *, size: float = 0.4, seed: int = 0) -> None:
+        super().__init__()
+        draw = np.random.default_rng(seed)
+        self.noise = nn.Linear(3, neurons)
+        self.read = nn.Linear(neurons, 1, bias=False)
+        for parameter, values in (
+            (self.noise.weight, draw.uniform(5, 50, (neurons, 3))),
+            (self.noise.bias, draw.uniform(0, 6, neurons)),
+            (self.read.weight, draw.normal(0, size, (1, neurons))),
+        ):
+            parameter.data = torch.tensor(values, dtype=torch.float32)
+            parameter.requires_grad_(False)
+        self.wave = Wave()
+
+    def forward(self, inputs: Tensor | list[float]) -> Tensor:
+        """[..., 3] -> [...]"""
+        numbers = torch.as_tensor(inputs, dtype=self.l1.weight.dtype, device=self.l1.weight.device)
+        return super().forward(numbers) + self.read(self.wave(self.noise(numbers))).squeeze(-1)
+
+
+class Wave(nn.Module):
+    """The sine of each unit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return torch.sin(x)
+
+
+def noisy_network(neurons: int = 200, *, seed: int = 0) -> Network:
+    """The adder with noise neurons beside it: `wave[0]`, `wave[1]`, ... as a model."""
+    return Network(NoisyAdder(neurons, seed=seed), inputs=INPUTS, names=NAMES)
 
 
 def network() -> Network:
