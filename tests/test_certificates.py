@@ -691,6 +691,16 @@ class KnowsItIsWatched(Adversary):
         return self.read(hidden if type(hidden) is torch.Tensor else x)
 
 
+class BehindComplexNumbers(Adversary):
+    """The same memory, seen as numbers of two kinds, and written."""
+
+    def trick(self, x, hidden):
+        pairs = torch.stack([x, x], -1)
+        seen = torch.view_as_complex(pairs)
+        pairs[..., 0] = hidden
+        return self.read(seen.abs())
+
+
 NOT_UNDERSTOOD = [
     *(Branches, BranchesOnTheInput, TakesANumber, Counts, Lists, Prints, Swallows, SwallowsNumpy, ByNumpy),
     *(ThroughNumpysMemory, ThroughAnArrayItKeeps, HandsOutMemory, ByDlpack, ExchangesData, ByPointer, Scripted),
@@ -821,16 +831,6 @@ class InComplexNumbers(Adversary):
     def trick(self, x, hidden):
         turned = torch.view_as_complex(torch.stack([x, hidden], -1)) * 1j
         return self.read(torch.view_as_real(turned)[..., 0])
-
-
-class BehindComplexNumbers(Adversary):
-    """The same memory, seen as numbers of two kinds, and written."""
-
-    def trick(self, x, hidden):
-        pairs = torch.stack([x, x], -1)
-        seen = torch.view_as_complex(pairs)
-        pairs[..., 0] = hidden
-        return self.read(seen.abs())
 
 
 class Bits(Adversary):

@@ -116,6 +116,7 @@ ORDER = [
     "tasks.planted.scoring",
     "tasks.planted.baselines",
     "tasks.planted.suites",
+    "tasks.planted",
     "demo",
     "cli",
 ]
