@@ -105,7 +105,8 @@ def label_of(held: Held) -> str:
 def plain(value: Any) -> Any:
     """A number of Python's own, whole where it is whole."""
     number = value.item() if hasattr(value, "item") else value
-    return int(number) if isinstance(number, float | bool) and number == int(number) else number
+    whole = isinstance(number, bool) or (isinstance(number, float) and number.is_integer())
+    return int(number) if whole else number
 
 
 def _by_acting(held: Held, numbers: Floats, seen: Floats, prober: Prober) -> tuple[float, float] | None:

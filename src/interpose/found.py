@@ -224,7 +224,7 @@ def verdict_of(
         return "none"
     if unwired or unexplained or not checks:
         return "partial"
-    if not all(check.holds for check in checks):
+    if not all(check.holds for check in checks if check.decides):
         return "approximate"
     return "exact" if domain.exhaustive else "verified"
 

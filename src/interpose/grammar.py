@@ -32,6 +32,7 @@ class Expression:
 
     rank: 0 for a variable or a call, 1 for a product, 2 for a sum, 3 for what needs brackets inside anything.
     made_of: the variables in it; number: whether its values are numbers, and no labels of a tuple or of a word.
+    terms: of a sum of variables the coefficient of each, None for what is no such sum.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Expression:
     made_of: frozenset[str]
     compute: Callable[[Mapping[str, Any]], Any]
     number: bool = True
+    terms: Mapping[str, int] | None = None
 
     def __repr__(self) -> str:
         return self.text
@@ -80,7 +82,7 @@ def variable(name: str, values: Values) -> Expression:
     array = np.asarray(values)
     number = array.dtype.kind in "biuf"
     held = array if number else kernel(array)
-    return Expression(name, 1, 0, held, frozenset((name,)), lambda given: given[name], number)
+    return Expression(name, 1, 0, held, frozenset((name,)), lambda given: given[name], number, {name: 1})
 
 
 def named(
@@ -168,17 +170,35 @@ def _sums(atoms: Sequence[Expression]) -> Iterator[Expression]:
 
 def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) -> Expression:
     parts = [(c, atom) for c, atom in zip(coefficients, atoms, strict=True) if c]
-    parts.sort(key=lambda part: part[0] < 0)
-    text = ""
-    for c, atom in parts:
-        sign = (" - " if c < 0 else " + ") if text else ("-" if c < 0 else "")
-        text += sign + (f"{abs(c)} * {atom.inside(1)}" if abs(c) > 1 else atom.inside(1 if c > 0 else 1))
+    terms = _terms(parts)
+    text = _written(parts if terms is None else [(c, name, 0) for name, c in terms.items()])
     values = sum(c * atom.values.astype(float if atom.values.dtype.kind == "f" else np.int64) for c, atom in parts)
 
     def compute(given: Mapping[str, Any]) -> Any:
         return sum(c * atom.compute(given) for c, atom in parts)
 
-    return Expression(text, size, 2, np.asarray(values), frozenset().union(*(a.made_of for _, a in parts)), compute)
+    made_of = frozenset().union(*(atom.made_of for _, atom in parts))
+    return Expression(text, size, 2, np.asarray(values), made_of, compute, True, terms)
+
+
+def _terms(parts: Sequence[tuple[int, Expression]]) -> dict[str, int] | None:
+    """The coefficients of a sum of sums; None where something in it is no sum, or all of a variable cancels."""
+    found: dict[str, int] = {}
+    for c, part in parts:
+        if part.terms is None:
+            return None
+        for name, times in part.terms.items():
+            found[name] = found.get(name, 0) + c * times
+    return dict(sorted(found.items())) if all(found.values()) else None
+
+
+def _written(parts: Sequence[tuple[int, Any]] | Sequence[tuple[int, str, int]]) -> str:
+    """A sum in words: positive parts first, no brackets where none are needed."""
+    shown = []
+    for c, part, *_ in sorted(parts, key=lambda one: one[0] < 0):
+        own = part if isinstance(part, str) else part.inside(2 if c == 1 else 1)
+        shown.append(("-" if c < 0 else "+") + (f"{abs(c)}*{own}" if abs(c) > 1 else own))
+    return "".join(shown).removeprefix("+")
 
 
 # -- functions of one and two --------------------------------------------------------------------------
@@ -238,14 +258,12 @@ def _pair(a: Expression, b: Expression, size: int, more: Sequence[Callable[..., 
         else:
             yield _made(f"max({a.text}, {b.text})", 0, size, np.maximum, a, b)
             yield _made(f"min({a.text}, {b.text})", 0, size, np.minimum, a, b)
-            yield _made(f"{a.inside(1)} * {b.inside(1)}", 1, size, lambda x, y: x * y, a, b)
+            yield _made(f"{a.inside(1)}*{b.inside(1)}", 1, size, lambda x, y: x * y, a, b)
             yield _made(f"{a.inside(2)} >= {b.inside(2)}", 3, size, lambda x, y: (x >= y) * 1, a, b)
             yield _made(f"{b.inside(2)} >= {a.inside(2)}", 3, size, lambda x, y: (y >= x) * 1, a, b)
             yield _made(f"{a.inside(2)} = {b.inside(2)}", 3, size, lambda x, y: (x == y) * 1, a, b)
         if a.size > 1 or b.size > 1:
-            yield _made(f"{a.inside(1)} + {b.inside(1)}", 2, size, lambda x, y: x + y, a, b)
-            yield _made(f"{a.inside(1)} - {b.inside(1)}", 2, size, lambda x, y: x - y, a, b)
-            yield _made(f"{b.inside(1)} - {a.inside(1)}", 2, size, lambda x, y: y - x, a, b)
+            yield from (_sum((a, b), signs, size) for signs in ((1, 1), (1, -1), (-1, 1)))
     for function in more:
         if _takes(function, 2):
             yield _made(f"{function.__name__}({a.text}, {b.text})", 0, size, function, a, b)
@@ -273,9 +291,9 @@ def _made(text: str, rank: int, size: int, function: Callable[..., Any], *of: Ex
 
 def _negated(one: Expression) -> str:
     """The text of an expression with its sign turned: "B - A" for "A - B"."""
-    left, sign, right = one.text.partition(" - ")
-    simple = one.rank == 2 and sign and not any(mark in left + right for mark in "+-(")
-    return f"{right} - {left}" if simple else f"-{one.inside(1)}"
+    if one.terms is not None:
+        return _written([(-c, name, 0) for name, c in one.terms.items()])
+    return f"-{one.inside(1)}"
 
 
 def _is_truth(values: Values) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .grammar import Expression, Named, named
-from .kernels import Kernel, count
+from .kernels import Kernel, count, refines
 from .responses import Group, Prober, Responses
 from .sites import Site
 
@@ -192,6 +192,8 @@ def _together(
     if both is None or both.name is None or not both.name.exact or not both.name.best.number:
         return None
     if both.size > min(one.size for one in several):
+        return None
+    if not all(refines(both.classes, one.classes) for one in several):
         return None
     members = {site: _said(one) for one in several for site in one.group}
     members |= {site: text for one in several for site, text in one.members.items()}

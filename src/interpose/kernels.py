@@ -28,6 +28,15 @@ def kernel(values: ArrayLike) -> Kernel:
     return np.asarray(order[ids.reshape(-1)])
 
 
+def alike(rows: NDArray[Any], tol: float) -> Kernel:
+    """[row]: rows that are together in every number, where numbers with no gap above tol between them are together."""
+    found = np.empty(rows.shape, dtype=np.int64)
+    for k, column in enumerate(rows.T):
+        order = np.argsort(column, kind="stable")
+        found[order, k] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > tol)
+    return kernel(found)
+
+
 def count(of: Kernel) -> int:
     """How many classes there are."""
     return int(of.max(initial=-1)) + 1

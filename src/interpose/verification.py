@@ -16,12 +16,19 @@ from .causal_model import CausalModel
 from .decoding import Decoded
 from .errors import WrongInput
 from .interventions import Set
+from .kernels import representatives
 from .responses import Domain, Prober
 from .sites import Site
 from .statistics import Floats, clopper_pearson
 
 DRAWS = 1000
 """How many random interchanges each way of interchanging is tried with."""
+
+FORCED, EACH = 20, 25
+"""To how many values a variable is set at most, and in how many inputs each."""
+
+EVERY = 30_000
+"""Up to so many interchanges of one variable all that there are are tried."""
 
 SUBSETS = 32
 """Of how many sets of variables interchange is tried at most."""
@@ -32,6 +39,7 @@ class Check:
     """One thing that was tried: how often, how often it failed, and the first failures, which can be run again.
 
     bound: the upper limit of the share of failures at 95 %, one-sided; 0 where every case there is was tried.
+    decides: whether the verdict depends on it; what is forced beyond what inputs give is told, and decides nothing.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Check:
     exhaustive: bool = False
     worst: float = 0.0
     failures: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    decides: bool = True
 
     @property
     def holds(self) -> bool:
@@ -90,7 +99,7 @@ class Verifier:
             *(self.single(name) for name in self.sites),
             *self.several(),
             *([self.resampled(others)] if others else []),
-            *(check for name, rule in decoded.items() if (check := self.forced(name, rule)) is not None),
+            *(check for name, rule in decoded.items() for check in self.forced(name, rule)),
         )
 
     def unpatched(self, *, exhaustive: bool) -> Check:
@@ -101,7 +110,17 @@ class Verifier:
 
     def single(self, name: str) -> Check:
         """One variable taken from another input, any pair of inputs."""
-        return self._interchanged((name,), f"interchange of {name}")
+        label = f"interchange of {name}"
+        if not self.domain.exhaustive:
+            return self._interchanged((name,), label)
+        found = self.prober.responses(tuple(self.sites[name]))
+        first = representatives(found.number)
+        if len(first) * len(self.prober.bases) > EVERY:
+            return self._interchanged((name,), label)
+        index = np.tile(self.prober.bases, len(first))
+        sources = {name: np.repeat(first, len(self.prober.bases))}
+        outputs = found.rows.reshape(len(index), -1)
+        return self._compared(label, outputs, index, sources, exhaustive=True)
 
     def several(self) -> list[Check]:
         """Variables taken each from an input of its own: sets of two and more."""
@@ -126,25 +145,35 @@ class Verifier:
         outputs = self._run(index, write)
         return self._compared(f"everything else resampled, {len(others)} sites", outputs, index, {})
 
-    def forced(self, name: str, rule: Decoded) -> Check | None:
-        """A variable set to values between and beyond those that inputs give; None where no rule says what to write."""
-        if not rule.exact or rule.lowest is None:
+    def forced(self, name: str, rule: Decoded) -> tuple[Check, ...]:
+        """A variable set by its rule: to values that inputs give, and to some beyond them, which decides nothing."""
+        span = 0 if rule.lowest is None or not rule.exact else max(1, int(rule.highest - rule.lowest) // 4)
+        beyond = [rule.lowest - span, rule.highest + span] if span else []
+        some = list(rule.known)
+        some = some if len(some) <= FORCED else [some[k] for k in np.linspace(0, len(some) - 1, FORCED).astype(int)]
+        inside = self._forced(f"{name} set to values that inputs give", name, rule, some, decides=True)
+        outside = self._forced(f"{name} set to values beyond those", name, rule, beyond, decides=False)
+        return tuple(check for check in (inside, outside) if check is not None)
+
+    def _forced(self, label: str, name: str, rule: Decoded, values: Sequence[Any], *, decides: bool) -> Check | None:
+        """The rule's values written, in random inputs; None where the model does not say what should come out."""
+        if not values:
             return None
-        span = max(1, int(rule.highest - rule.lowest) // 4)
-        values = [rule.lowest - span, rule.lowest, rule.highest, rule.highest + span]
-        cases = self.rng.choice(self.pool, (len(values), 25))
-        failed, worst, failures = 0, 0.0, []
+        cases = self.rng.choice(self.pool, (len(values), EACH))
+        tried, failed, worst, failures = 0, 0, 0.0, []
         for value, index in zip(values, cases, strict=True):
-            write = {site: part.expand(len(index), *part.shape) for site, part in zip(rule.sites, rule.encode(value), strict=True)}
-            outputs = self._run(index, write)
+            written = zip(rule.sites, rule.encode(value), strict=True)
+            outputs = self._run(index, {site: part.expand(len(index), *part.shape) for site, part in written})
             try:
                 expected = self._expected(index, {name: value})
-            except (WrongInput, KeyError):
-                return None
-            apart = np.abs(outputs - expected).max(1)
-            failed, worst = failed + int((apart > self.prober.tol).sum()), max(worst, float(apart.max()))
-            failures += [self._case(int(i), {name: value}, e, o) for i, e, o, a in zip(index, expected, outputs, apart, strict=True) if a > self.prober.tol]
-        return Check(f"{name} forced to values in and beyond its range", cases.size, failed, False, worst, tuple(failures[:20]))
+            except WrongInput:
+                continue
+            apart, said = self._apart(outputs, expected)
+            tried, worst = tried + int(said.sum()), max(worst, float(apart.max(initial=0.0)))
+            for k in np.flatnonzero(apart > self.prober.tol).tolist():
+                failed += 1
+                failures.append(self._case(int(index[k]), {name: value}, expected[k], outputs[k]))
+        return Check(label, tried, failed, False, worst, tuple(failures[:20]), decides) if tried else None
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -170,20 +199,29 @@ class Verifier:
     ) -> Check:
         written = {name: [self.values[name][i] for i in chosen.tolist()] for name, chosen in sources.items()}
         expected = self._expected(index, written)
-        apart = np.abs(outputs - expected).max(1)
-        bad = np.flatnonzero(~(apart <= self.prober.tol))
+        apart, said = self._apart(outputs, expected)
+        bad = np.flatnonzero(apart > self.prober.tol)
         failures = [
             self._case(int(index[k]), {name: self._setting(int(chosen[k])) for name, chosen in sources.items()}, expected[k], outputs[k])
             for k in bad[:20].tolist()
         ]
-        return Check(label, len(index), len(bad), exhaustive, float(apart.max(initial=0.0)), tuple(failures))
+        n = int(said.sum())
+        return Check(label, n, len(bad), exhaustive and n == len(index), float(apart.max(initial=0.0)), tuple(failures))
+
+    @staticmethod
+    def _apart(outputs: Floats, expected: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """How far outputs are from what was expected, 0 where nothing was said; and where something was."""
+        said = ~np.isnan(expected).any(1)
+        apart = np.abs(outputs - expected).max(1)
+        return np.where(said, np.where(np.isnan(apart), np.inf, apart), 0.0), said
 
     def _expected(self, index: NDArray[np.int64], written: Mapping[str, Any]) -> Floats:
         """The model's outputs on some inputs with variables set: [case, number]."""
         given = {name: column[index].tolist() for name, column in self.domain.columns().items()}
         write: dict[str, Callable[[Any], Any] | Any] = {name: Set(value) for name, value in written.items()}
         output = self.model.run(given, write=write).output
-        return np.array([np.atleast_1d(np.asarray(one, float)) for one in output])
+        width = self.domain.outputs.shape[1]
+        return np.array([np.broadcast_to(np.asarray(one, float), (width,)) for one in output])
 
     def _setting(self, i: int) -> dict[str, Any]:
         return {name: column[i].item() for name, column in self.domain.columns().items()}

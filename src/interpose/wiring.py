@@ -17,16 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .holdings import Held
+from .interventions import Set
 from .kernels import Kernel, common, count, kernel, refines, representatives
 from .responses import Prober
 from .statistics import Floats
 
-MOST_PARENTS = 4
-COMBINATIONS = 400
+COMBINATIONS = 4096
 """Of how many combinations of the parents' classes a table is checked at most; of more, so many are drawn."""
 
-BASES = 12
-"""In how many bases each combination is set."""
+BASES = 4
+"""In how many inputs each combination is set, at least."""
+
+DRAWS = 384
+"""In how many random settings of everything before it a place is tried as a parent."""
+
+EFFECTS = 256
+"""In how many inputs the effect of a value that no input gives is looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,111 +65,186 @@ class Wire:
     of: int
 
 
-def wired(child: Node, before: Sequence[Node], prober: Prober, seed: int) -> Wire | None:
-    """The smallest set of nodes that computes another, nearer ones first; None where no set of them does.
+class Wiring:
+    """The graph of what is held, as it is found from the inputs on: parents of one node after the other."""
 
-    before: nodes of earlier layers and the inputs.
-    """
-    nearest = sorted(before, key=lambda node: -node.depth)
-    for size in range(1, MOST_PARENTS + 1):
-        for parents in sorted(itertools.combinations(nearest, size), key=lambda p: -sum(node.depth for node in p)):
-            fine = common([node.classes for node in parents], len(child.classes))
-            if refines(fine, child.classes) and _needed(parents, child):
-                table = _table(child, parents, prober, seed)
+    def __init__(self, prober: Prober, seed: int) -> None:
+        self.prober = prober
+        self.rng = np.random.default_rng(seed)
+
+    def wired(self, child: Node, before: Sequence[Node]) -> Wire | None:
+        """From which nodes a node is computed; None where what was found before does not tell.
+
+        before: the nodes of earlier layers, and the inputs. The nearest layer is asked first; where it does not
+        determine the child, those before it too. Of these the parents are those on which the child depends.
+        """
+        levels = sorted({node.depth for node in before}, reverse=True)
+        for k in range(len(levels)):
+            asked = [node for node in before if node.depth >= levels[k]]
+            if not refines(common([node.classes for node in asked], len(child.classes)), child.classes):
+                continue
+            parents = self._essential(child, asked)
+            if parents and refines(common([node.classes for node in parents], len(child.classes)), child.classes):
+                table = self._table(child, parents)
                 if table is not None:
                     return table
-    return None
+        return None
 
+    def _essential(self, child: Node, asked: Sequence[Node]) -> list[Node]:
+        """The nodes on which a child depends, whatever the others are set to, nearest first."""
+        n = len(self.prober.domain)
+        bases = self.rng.integers(n, size=DRAWS)
+        sources = self.rng.integers(n, size=(len(asked), DRAWS))
+        others = self.rng.integers(n, size=(len(asked), DRAWS))
+        runs = [sources]
+        for p in range(len(asked)):
+            changed = sources.copy()
+            changed[p] = others[p]
+            runs.append(changed)
+        found = self._classes_of(child, asked, np.tile(bases, len(runs)), np.concatenate(runs, axis=1))
+        rows = found.reshape(len(runs), DRAWS)
+        return [node for p, node in enumerate(asked) if (rows[p + 1] != rows[0]).any()]
 
-def _needed(parents: Sequence[Node], child: Node) -> bool:
-    """Whether no part of the parents is enough by itself."""
-    for left_out in range(len(parents)):
-        rest = [node.classes for k, node in enumerate(parents) if k != left_out]
-        if refines(common(rest, len(child.classes)), child.classes):
-            return False
-    return True
-
-
-def _table(child: Node, parents: Sequence[Node], prober: Prober, seed: int) -> Wire | None:
-    """The table of a child over these parents, set by hand; None where its class varies with the rest of the input."""
-    rng = np.random.default_rng(seed)
-    counts = [count(node.classes) for node in parents]
-    total = int(np.prod(counts))
-    every = itertools.product(*(range(c) for c in counts))
-    combinations = list(every) if total <= COMBINATIONS else [tuple(int(rng.integers(c)) for c in counts) for _ in range(COMBINATIONS)]
-    n = len(prober.domain)
-    bases = rng.integers(n, size=(len(combinations), BASES))
-    members = [[np.flatnonzero(node.classes == c) for c in range(k)] for node, k in zip(parents, counts, strict=True)]
-    sources = np.array([[rng.choice(members[p][c]) for p, c in enumerate(combination)] for combination in combinations])
-    settings = prober.domain.settings[bases.reshape(-1)].copy()
-    repeated = np.repeat(sources, BASES, axis=0)
-    write: dict[Any, Tensor] = {}
-    for p, node in enumerate(parents):
-        if node.input is not None:
-            settings[:, node.input] = prober.domain.settings[repeated[:, p], node.input]
+    def _table(self, child: Node, parents: Sequence[Node]) -> Wire | None:
+        """The table of a child over these parents, set by hand; None where its class varies with the rest."""
+        counts = [count(node.classes) for node in parents]
+        total = int(np.prod(counts, dtype=float))
+        n = len(self.prober.domain)
+        if total <= COMBINATIONS:
+            combinations = np.array(list(itertools.product(*map(range, counts))))
         else:
-            assert node.held is not None
-            held = prober.read(node.held.group)
-            write |= {site: held[site][torch.from_numpy(repeated[:, p])] for site in node.held.group}
-    found = _classes_of(child, settings, write, prober)
-    if found is None:
-        return None
-    rows = found.reshape(len(combinations), BASES)
-    if (rows != rows[:, :1]).any() or (rows < 0).any():
-        return None
-    table = {combination: int(row[0]) for combination, row in zip(combinations, rows, strict=True)}
-    for i in representatives(common([node.classes for node in parents], n)).tolist():
-        combination = tuple(int(node.classes[i]) for node in parents)
-        if table.setdefault(combination, int(child.classes[i])) != int(child.classes[i]):
+            drawn = np.stack([self.rng.integers(c, size=COMBINATIONS) for c in counts], axis=1)
+            combinations = np.unique(drawn, axis=0)
+        times = max(BASES, min(64, DRAWS // len(combinations)))
+        members = [_members(node.classes) for node in parents]
+        wanted = np.repeat(combinations, times, axis=0)
+        sources = np.stack([_drawn(members[p], wanted[:, p], self.rng) for p in range(len(parents))])
+        found = self._classes_of(child, parents, self.rng.integers(n, size=len(wanted)), sources)
+        rows = found.reshape(len(combinations), times)
+        if (rows != rows[:, :1]).any():
             return None
-    return Wire(child.name, tuple(node.name for node in parents), table, len(combinations), total)
+        table = {tuple(map(int, c)): int(row[0]) for c, row in zip(combinations, rows, strict=True)}
+        for i in representatives(common([node.classes for node in parents], n)).tolist():
+            combination = tuple(int(node.classes[i]) for node in parents)
+            if table.setdefault(combination, int(child.classes[i])) != int(child.classes[i]):
+                return None
+        return Wire(child.name, tuple(node.name for node in parents), table, len(combinations), total)
+
+    def _classes_of(
+        self, child: Node, nodes: Sequence[Node], bases: NDArray[np.int64], sources: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """[run]: the class that a child takes with nodes set to what they hold in other inputs.
+
+        sources: [node, run]. By its value where that is known, by its effect otherwise; classes that no input gives have
+        numbers beyond those that inputs give.
+        """
+        prober = self.prober
+        settings = prober.domain.settings[bases].copy()
+        write: dict[Any, Tensor] = {}
+        for node, chosen in zip(sorted(nodes, key=lambda node: node.depth), _by_depth(nodes, sources), strict=True):
+            if node.input is not None:
+                settings[:, node.input] = prober.domain.settings[chosen, node.input]
+            else:
+                assert node.held is not None
+                held = prober.read(node.held.group)
+                write |= {site: held[site][torch.from_numpy(chosen)] for site in node.held.group}
+        sites = () if child.held is None else child.held.group
+        seen: list[Floats] = []
+        for start in range(0, len(settings), prober.rows):
+            part = {site: Set(value[start : start + prober.rows]) for site, value in write.items()}
+            outputs, read = prober.run(settings[start : start + prober.rows], read=sites, write=part)
+            seen.append(outputs if child.held is None else _values(read, sites))
+        values = np.concatenate(seen)
+        if child.held is None:
+            return _known_or_new(values, prober.domain.outputs, child.classes, prober.tol)
+        spread = float(np.ptp(child.held.responses.values, axis=0).max(initial=0.0)) or 1.0
+        found = _nearest(values, child.held.responses.values, child.classes, SAME * spread)
+        unknown = np.flatnonzero(found < 0)
+        if len(unknown):
+            found[unknown] = self._by_effect(child.held, values[unknown])
+        return found
+
+    def _by_effect(self, held: Held, values: Floats) -> NDArray[np.int64]:
+        """[row]: the class whose effect on the output a value has, though no input gives the value."""
+        prober = self.prober
+        number = kernel(np.round(values / (SAME * max(float(np.abs(values).max()), 1e-12))))
+        distinct = values[representatives(number)]
+        like = prober.read(held.group)
+        widths = [like[site][:1].numel() for site in held.group]
+        parts = np.split(distinct, np.cumsum(widths)[:-1], axis=1)
+        forced = {
+            site: torch.from_numpy(part).to(like[site].dtype).reshape(len(distinct), *like[site].shape[1:])
+            for site, part in zip(held.group, parts, strict=True)
+        }
+        width = prober.domain.outputs.shape[1]
+        some = np.unique(np.linspace(0, len(prober.bases) - 1, min(len(prober.bases), EFFECTS)).astype(int))
+        columns = (some[:, None] * width + np.arange(width)).reshape(-1)
+        rows = prober.forced(forced, len(distinct), bases=prober.bases[some])
+        first = representatives(held.classes)
+        known = held.responses.rows[held.responses.number[first]][:, columns]
+        return _known_or_new(rows, known, np.arange(len(first)), prober.tol)[number]
 
 
-def _classes_of(
-    child: Node, settings: NDArray[Any], write: Mapping[Any, Tensor], prober: Prober
-) -> NDArray[np.int64] | None:
-    """The class that a child takes in each of these runs: by its value where that is known, by its effect otherwise."""
-    from .interventions import Set
+SAME = 1e-4
+"""Values of a place nearer than this share of their range count as one that is known."""
 
-    sites = () if child.held is None else child.held.group
-    values: list[Floats] = []
-    for start in range(0, len(settings), prober.rows):
-        part = {site: Set(value[start : start + prober.rows]) for site, value in write.items()}
-        outputs, read = prober.run(settings[start : start + prober.rows], read=sites, write=part)
-        rows = len(outputs)
-        values.append(outputs if child.held is None else np.concatenate([read[s].double().reshape(rows, -1).cpu().numpy() for s in sites], 1))
-    seen = np.concatenate(values)
-    if child.held is None:
-        return _nearest(seen, prober.domain.outputs, child.classes, prober.tol)
-    spread = np.ptp(child.held.responses.values, axis=0)
-    found = _nearest(seen, child.held.responses.values, child.classes, 1e-4 * float(spread.max(initial=1.0) or 1.0))
-    unknown = np.flatnonzero(found < 0)
-    if len(unknown):
-        found[unknown] = _by_effect(child.held, seen[unknown], prober)
+
+def _by_depth(nodes: Sequence[Node], sources: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    order = sorted(range(len(nodes)), key=lambda k: nodes[k].depth)
+    return [sources[k] for k in order]
+
+
+def _members(classes: Kernel) -> list[NDArray[np.int64]]:
+    return [np.flatnonzero(classes == c) for c in range(count(classes))]
+
+
+def _drawn(members: list[NDArray[np.int64]], wanted: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """[run]: a random input of each wanted class."""
+    sizes = np.array([len(one) for one in members])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return np.asarray(np.concatenate(members)[starts[wanted] + (rng.random(len(wanted)) * sizes[wanted]).astype(int)])
+
+
+def _values(read: Mapping[Any, Tensor], sites: Sequence[Any]) -> Floats:
+    """[run, unit]: what was read at some sites."""
+    return np.concatenate([read[site].double().reshape(len(read[site]), -1).cpu().numpy() for site in sites], 1)
+
+
+def _known_or_new(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:
+    """[row]: the class of the known row that each is near to; rows near none are classes of their own, with new numbers."""
+    found = _nearest(seen, known, classes, most)
+    new = np.flatnonzero(found < 0)
+    if len(new):
+        found[new] = int(classes.max(initial=-1)) + 1 + _clusters(seen[new], most)
+    return found
+
+
+def _clusters(rows: Floats, most: float) -> NDArray[np.int64]:
+    """[row]: numbers of rows that are near each other, by the first number in which they differ."""
+    order = np.lexsort(rows.T[::-1]) if rows.shape[1] < 8 else np.argsort(rows.sum(1), kind="stable")
+    number, found = -1, np.empty(len(rows), dtype=np.int64)
+    last: list[int] = []
+    for i in order.tolist():
+        near = next((k for k in reversed(last[-4:]) if np.abs(rows[i] - rows[k]).max() <= most), None)
+        if near is None:
+            number += 1
+            last.append(i)
+            found[i] = number
+        else:
+            found[i] = found[near]
     return found
 
 
 def _nearest(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:
-    """[row]: the class of the known value that each is nearest to; -1 where none is near."""
+    """[row]: the class of the known row that each is nearest to; -1 where none is near."""
     from scipy.spatial import cKDTree
+    from scipy.spatial.distance import cdist
 
     first = np.unique(kernel(np.round(known / max(most, 1e-12))), return_index=True)[1]
-    distance, index = cKDTree(known[first]).query(seen, p=np.inf)
+    if known.shape[1] <= 8:
+        distance, index = cKDTree(known[first]).query(seen, p=np.inf)
+    else:
+        apart = np.concatenate([cdist(part, known[first], "chebyshev") for part in np.array_split(seen, -(-len(seen) // 512))])
+        index = apart.argmin(1)
+        distance = apart[np.arange(len(seen)), index]
     return np.where(distance <= most, classes[first][index], -1)
-
-
-def _by_effect(held: Held, values: Floats, prober: Prober) -> NDArray[np.int64]:
-    """[row]: the class whose effect on the output a value has, though no input gives it; -1 for a new one."""
-    widths = [prober.read([site])[site][:1].numel() for site in held.group]
-    parts = np.split(values, np.cumsum(widths)[:-1], axis=1)
-    like = prober.read(held.group)
-    forced = {
-        site: torch.from_numpy(part).to(like[site].dtype).reshape(len(values), *like[site].shape[1:])
-        for site, part in zip(held.group, parts, strict=True)
-    }
-    rows = prober.forced(forced, len(values))
-    first = representatives(held.classes)
-    known = held.responses.rows[held.responses.number[first]]
-    distance = np.abs(rows[:, None] - known[None]).max(-1)
-    best = distance.argmin(1)
-    return np.where(distance[np.arange(len(rows)), best] <= prober.tol, best, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from ..abstraction import Alignment
+from ..causal_model import CausalModel
 from ..certificates import certified, constant
 from ..checks import check_rows_alone, model_name, repeatable
 from ..decoding import Decoded, decoded
@@ -18,14 +20,14 @@ from ..errors import WrongInput
 from ..found import Found, Inert, limits_of, verdict_of
 from ..grammar import Expression, variable
 from ..holdings import Held, Layer, layer_of
-from ..kernels import kernel
-from ..modelling import causal_model, name_for
+from ..kernels import alike, kernel
+from ..modelling import Formula, causal_model, name_for
 from ..network import Network
 from ..progress import bar
 from ..responses import Domain, Prober, as_inputs, flat
 from ..sites import Site
 from ..verification import Check, Verifier
-from ..wiring import Node, Wire, wired
+from ..wiring import Node, Wire, Wiring
 
 BUDGET = 200_000_000
 """How many rows of the network may be run in all, unless told otherwise: a row is one input with something written."""
@@ -75,9 +77,8 @@ def discover(
         inert = {site: Inert(site, "constant" if site in still else "certified", one.reason) for site, one in silent.items()}
         inert |= {site: Inert(site, "constant", one.reason) for site, one in still.items()}
         found = _layers(layers, inert, prober, functions, progress)
-        nodes, inputs_of = _nodes(found, names, domain)
-        wires, unwired = _wires(nodes, inputs_of, domain, prober, seed)
-        made = _made(net, names, domain, nodes, wires, unwired)
+        nodes, wires, unwired = _graph(found, names, domain, prober, seed)
+        made = _made(names, domain, nodes, wires, unwired, prober.tol)
         rules = {name: decoded(node.held, prober) for name, node in _unique(nodes).items() if node.held is not None}
         checks = _checks(made, prober, others, seed, places, rules) if made is not None else ()
     for layer in found:
@@ -90,9 +91,9 @@ def discover(
         nodes=tuple(nodes),
         wires=wires,
         unwired=tuple(unwired),
-        model=None if made is None else made[0],
-        formulas={} if made is None else made[1],
-        alignment=None if made is None else made[2],
+        model=None if made is None else made.model,
+        formulas={} if made is None else made.formulas,
+        alignment=None if made is None else made.alignment,
         rules=rules,
         inert=inert,
         checks=tuple(checks),
@@ -214,25 +215,59 @@ def _as_atom(held: Held, known: set[str]) -> list[Expression]:
         return []
     best = held.name.best
     known.add(best.text)
-    return [Expression(best.text, 1, best.rank, best.values, best.made_of, best.compute)]
+    return [replace(best, size=1)]
 
 
-def _nodes(
-    layers: Sequence[Layer], names: Mapping[str, Any], domain: Domain
-) -> tuple[list[Node], list[Node]]:
-    """A node for everything that is held, in causal order, and one for every input variable."""
-    inputs = [Node(name, 0, kernel(column), input=k) for k, (name, column) in enumerate(domain.columns().items())]
-    by_kernel: dict[bytes, str] = {node.classes.tobytes(): node.name for node in inputs}
-    taken = {*names, "Y"}
-    nodes = []
+def _graph(
+    layers: Sequence[Layer], names: Mapping[str, Any], domain: Domain, prober: Prober, seed: int
+) -> tuple[list[Node], dict[str, Wire], list[str]]:
+    """A node for everything that is held, in causal order; from what each is computed; and those of which no parents
+    were found.
+
+    What is computed from one place alone, and tells the same inputs apart, is the same variable, carried on.
+    """
+    wiring = Wiring(prober, seed)
+    before = [Node(name, 0, kernel(column), input=k) for k, (name, column) in enumerate(domain.columns().items())]
+    taken = {*names, OUTPUT}
+    nodes: list[Node] = []
+    wires: dict[str, Wire] = {}
+    unwired: list[str] = []
     for depth, layer in enumerate(layers, 1):
+        here = []
         for held in layer.held:
-            own = held.classes.tobytes()
-            if own not in by_kernel:
-                by_kernel[own] = name_for(held, taken)
-                taken.add(by_kernel[own])
-            nodes.append(Node(by_kernel[own], depth, held.classes, held))
-    return nodes, inputs
+            node = Node(name_for(held, taken - set(names)), depth, held.classes, held)
+            wire = wiring.wired(node, before)
+            carried = None if wire is None else _carried(node, wire, before)
+            if carried is not None:
+                node = replace(node, name=carried)
+            else:
+                node = replace(node, name=name_for(held, taken))
+                if wire is None:
+                    unwired.append(node.name)
+                else:
+                    wires[node.name] = replace(wire, child=node.name)
+            taken.add(node.name)
+            here.append(node)
+        nodes += here
+        before += here
+    output = Node(OUTPUT, 10**6, alike(domain.outputs, prober.tol))
+    wire = wiring.wired(output, before)
+    if wire is None:
+        unwired.append(OUTPUT)
+    else:
+        wires[OUTPUT] = wire
+    return nodes, wires, unwired
+
+
+OUTPUT = "Y"
+
+
+def _carried(node: Node, wire: Wire, before: Sequence[Node]) -> str | None:
+    """The name of the one parent of which a node is a copy, if it is."""
+    if len(wire.parents) > 1:
+        return None
+    parent = max((one for one in before if one.name == wire.parents[0]), key=lambda one: one.depth)
+    return parent.name if np.array_equal(parent.classes, node.classes) else None
 
 
 def _unique(nodes: Sequence[Node]) -> dict[str, Node]:
@@ -243,62 +278,52 @@ def _unique(nodes: Sequence[Node]) -> dict[str, Node]:
     return first
 
 
-def _wires(
-    nodes: Sequence[Node], inputs: Sequence[Node], domain: Domain, prober: Prober, seed: int
-) -> tuple[dict[str, Wire], list[str]]:
-    """From what each variable is computed where it first is held, and the output; those of which that is not found."""
-    first, unwired = _unique(nodes), []
-    wires: dict[str, Wire] = {}
-    output = Node("Y", 10**6, kernel(np.round(domain.outputs / (2 * prober.tol)).astype(np.int64)))
-    copies = {node.name for node in inputs}
-    for node in (*first.values(), output):
-        before = [*inputs, *(other for other in nodes if other.depth < node.depth and other.name != node.name)]
-        found = None if node.name in copies else wired(node, _nearest_only(before, node), prober, seed)
-        if found is not None:
-            wires[node.name] = found
-        elif node.name not in copies:
-            unwired.append(node.name)
-    return wires, unwired
-
-
-def _nearest_only(before: Sequence[Node], node: Node) -> list[Node]:
-    """Of several places of one variable the one nearest before; an input that is held further on counts there."""
-    latest: dict[str, Node] = {}
-    for other in before:
-        if other.name not in latest or latest[other.name].depth < other.depth:
-            latest[other.name] = other
-    return list(latest.values())
-
-
 # -- the model, and its test ------------------------------------------------------------------------------------
 
 
 def _made(
-    net: Network,
     names: Mapping[str, Sequence[Any]],
     domain: Domain,
     nodes: Sequence[Node],
     wires: Mapping[str, Wire],
-    unwired: Sequence[str],
-) -> Any:
-    """The causal model, its formulas, and the alignment; None where the output is not computed from what was found."""
+    unwired: list[str],
+    tol: float,
+) -> _Made | None:
+    """The causal model, its formulas, and the alignment; None where the output is not computed from what was found.
+
+    What is held and does not lead to the output in it joins what was not wired: then something was missed.
+    """
     if unwired or not nodes:
         return None
-    variables = [node for node in _unique(nodes).values() if node.name not in names]
-    model, formulas = causal_model(domain, names, variables, wires, "Y")
-    alignment = Alignment(model, {name: tuple(node.held.group) for name, node in _unique(nodes).items() if node.held})
-    return model, formulas, alignment
+    first = _unique(nodes)
+    variables = [node for node in first.values() if node.name not in names]
+    model, formulas = causal_model(domain, names, variables, wires, OUTPUT, held=alike(domain.outputs, tol))
+    careful, _ = causal_model(domain, names, variables, wires, OUTPUT, held=alike(domain.outputs, tol), strict=False)
+    unwired += [name for name in first if name not in model.variables]
+    sites = {name: tuple(node.held.group) for name, node in first.items() if node.held and name in model.variables}
+    return _Made(model, careful, formulas, Alignment(model, sites), sites)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A model; the same, which says `UNSAID` of what it does not know; formulas; and where its variables are held."""
+
+    model: CausalModel
+    careful: CausalModel
+    formulas: Mapping[str, Formula]
+    alignment: Alignment
+    sites: Mapping[str, tuple[Site, ...]]
 
 
 def _checks(
-    made: Any, prober: Prober, others: Domain, seed: int, places: Sequence[Site], rules: Mapping[str, Decoded]
+    made: _Made, prober: Prober, others: Domain, seed: int, places: Sequence[Site], rules: Mapping[str, Decoded]
 ) -> tuple[Check, ...]:
     """The model, as it stands, held against the network on inputs of its own."""
-    model, _, alignment = made
-    sites = {name: tuple(of) for name, of in alignment.items()}
-    silent = [site for site in places if not _holds(site, sites, prober)]
+    silent = [site for site in places if not _holds(site, made.sites, prober)]
     fresh = prober if others is prober.domain else Prober(prober.network, others, np.arange(len(others)), prober.tol)
-    checks = Verifier(fresh, model, sites, np.arange(len(others)), seed).all(silent, rules, exhaustive=others.exhaustive)
+    verifier = Verifier(fresh, made.careful, made.sites, np.arange(len(others)), seed)
+    known = {name: rule for name, rule in rules.items() if name in made.sites}
+    checks = verifier.all(silent, known, exhaustive=others.exhaustive)
     prober.runs += 0 if fresh is prober else fresh.runs
     return checks
 

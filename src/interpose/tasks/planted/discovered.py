@@ -1,0 +1,61 @@
+"""What `discover` finds in a planted network, as an answer that can be scored."""
+
+from __future__ import annotations
+
+from ...found import Found
+from ...search.discover import discover
+from ...wiring import Node
+from .answer import OUTPUT, Answer, Claim, Grade, Label, Sites
+from .instance import Planted
+from .partitions import Kernel, kernel
+
+
+def by_discovery(puzzle: Planted, *, seed: int = 0) -> Answer:
+    """The answer of `discover`, which is given the network, its inputs, and what outputs are told apart by."""
+    found = discover(puzzle.network, puzzle.inputs, tol=puzzle.tol, seed=seed, progress=False)
+    return answer_of(found, puzzle)
+
+
+def answer_of(found: Found, puzzle: Planted) -> Answer:
+    """What was found, in the words of an answer: site by site, in the order of the puzzle's settings."""
+    order = _order(found, puzzle)
+    label: Label = found.verdict if found.verdict in ("exact", "verified", "approximate") else "none"  # type: ignore[assignment]
+    layers: dict[str, tuple[Claim, ...]] = {}
+    for layer in found.layers:
+        layers[layer.name] = tuple(
+            Claim(_sites(node), kernel(tuple(node.classes[order].tolist())), node.name, label)
+            for node in found.nodes
+            if node.held is not None and node.held.layer == layer.name
+        )
+    inert: dict[str, Grade] = {
+        str(site): "does not mediate" if why.grade == "no effect alone" else "certified"
+        for site, why in found.inert.items()
+    }
+    return Answer(layers, inert, frozenset(_edges(found)), found.verdict, {})
+
+
+def _order(found: Found, puzzle: Planted) -> list[int]:
+    names = found.domain.names
+    where = {tuple(row): k for k, row in enumerate(found.domain.settings.tolist())}
+    return [where[tuple(float(setting[name]) for name in names)] for setting in puzzle.key.settings]
+
+
+def _edges(found: Found) -> list[tuple[Sites, Sites]]:
+    edges = []
+    for name, wire in found.wires.items():
+        child = next((node for node in found.nodes if node.name == name), None)
+        depth = 10**6 if child is None else child.depth
+        target = OUTPUT if child is None else _sites(child)
+        for parent in wire.parents:
+            before = [node for node in found.nodes if node.name == parent and node.depth < depth]
+            edges.append((_sites(max(before, key=lambda node: node.depth)) if before else frozenset({parent}), target))
+    return edges
+
+
+def _sites(node: Node) -> Sites:
+    assert node.held is not None
+    return frozenset(map(_spelled, node.held.group))
+
+
+def _spelled(site: object) -> str:
+    return str(getattr(site, "spelling", site))
