@@ -32,7 +32,8 @@ class Expression:
 
     rank: 0 for a variable or a call, 1 for a product, 2 for a sum, 3 for what needs brackets inside anything.
     made_of: the variables in it; number: whether its values are numbers, and no labels of a tuple or of a word.
-    terms: of a sum of variables the coefficient of each, None for what is no such sum.
+    terms: of a sum of variables the coefficient of each, None for what is no such sum. length: as size, but with what
+    its variables stand for.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Expression:
     compute: Callable[[Mapping[str, Any]], Any]
     number: bool = True
     terms: Mapping[str, int] | None = None
+    length: int = 1
 
     def __repr__(self) -> str:
         return self.text
@@ -114,6 +116,7 @@ def named(
         elif len(short) < 500:
             short.append(expression)
     if found:
+        found.sort(key=lambda one: one.length)
         return Named(found[0], tuple(found[1:]), 0.0, 0.0, tried)
     rates = [tuple(rate or 0.0 for rate in violations(one.kernel, held)) for one in short]
     best = min(range(len(short)), key=lambda i: (sum(rates[i]), short[i].size))
@@ -178,7 +181,8 @@ def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) ->
         return sum(c * atom.compute(given) for c, atom in parts)
 
     made_of = frozenset().union(*(atom.made_of for _, atom in parts))
-    return Expression(text, size, 2, np.asarray(values), made_of, compute, True, terms)
+    length = sum(abs(c) * atom.length for c, atom in parts)
+    return Expression(text, size, 2, np.asarray(values), made_of, compute, True, terms, length)
 
 
 def _terms(parts: Sequence[tuple[int, Expression]]) -> dict[str, int] | None:
@@ -276,6 +280,7 @@ def _pair(a: Expression, b: Expression, size: int, more: Sequence[Callable[..., 
         a.made_of | b.made_of,
         lambda given: (a.compute(given), b.compute(given)),
         number=False,
+        length=a.length + b.length + 1,
     )
 
 
@@ -286,7 +291,9 @@ def _made(text: str, rank: int, size: int, function: Callable[..., Any], *of: Ex
         made = function(*(one.compute(given) for one in of))
         return made.item() if isinstance(made, np.generic | np.ndarray) and np.ndim(made) == 0 else made
 
-    return Expression(text, size, rank, values, frozenset().union(*(one.made_of for one in of)), compute)
+    made_of = frozenset().union(*(one.made_of for one in of))
+    length = sum(one.length for one in of) + 1
+    return Expression(text, size, rank, values, made_of, compute, length=length)
 
 
 def _negated(one: Expression) -> str:

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from .grammar import Expression, Named, named
-from .kernels import Kernel, count, refines
+from .interventions import Set
+from .kernels import Kernel, count, kernel, refines, representatives
+from .reading import classes_at, values_of
 from .responses import Group, Prober, Responses
 from .sites import Site
+
+VALUES, BEHIND = 64, 64
+"""How many values of a site without effect, in how many inputs, are tried for what they change in later sites."""
 
 CROWD = 10
 """In a layer with more live sites of one signature than this, sites are not tried together two by two."""
@@ -24,7 +30,8 @@ class Held:
 
     responses: what the rest of the network makes of it; classes: the class of every input.
     signature: the input variables it depends on; name: what it is in the grammar, None where rows are graded.
-    members: of a group, what each site holds alone.
+    members: of a group, what each site holds alone. hidden: whether it changes no output alone, only what later sites
+    hold: others stand in for it, or what it changes cancels.
     """
 
     layer: str
@@ -34,6 +41,7 @@ class Held:
     signature: tuple[str, ...]
     name: Named | None
     members: Mapping[Site, str] = field(default_factory=dict)
+    hidden: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,10 +86,12 @@ def layer_of(
     prober: Prober,
     atoms: Sequence[Expression],
     more: Sequence[Callable[..., Any]],
+    after: Sequence[Site] = (),
 ) -> Layer:
     """What a layer holds.
 
     sites: all of its sites; live: those that may matter. atoms: the inputs and what was found before, as names.
+    after: sites of later layers, by which those are found that change them and no output.
     """
     alone = {site: prober.responses((site,)) for site in live}
     matter = [site for site in live if alone[site].live]
@@ -98,6 +108,17 @@ def layer_of(
         if alone[site].graded
     )
     single = [_held(name, (site,), prober, atoms, more) for site in matter if not alone[site].graded]
+    observers = [one for one in map(lambda site: prober.responses((site,)), after) if one.live and not one.graded]
+    for site in silent:
+        found = _behind(site, observers, prober) if observers else None
+        if found is not None:
+            signature = depends_on(found, prober.domain.columns())
+            usable = [atom for atom in atoms if atom.made_of <= set(signature)]
+            title = named(found, usable, more=more)
+            single.append(Held(name, (site,), alone[site], found, signature, title, hidden=True))
+    hidden = {site for one in single if one is not None and one.hidden for site in one.group}
+    silent = tuple(site for site in silent if site not in hidden)
+    together = tuple(site for site in together if site not in hidden)
     if together:
         single.append(_held(name, together, prober, atoms, more))
     groups = _grouped([one for one in single if one is not None], prober, atoms, more)
@@ -106,8 +127,8 @@ def layer_of(
     if len(apart) > 1 and len(apart) == len(groups):
         distributed = tuple(site for one in apart for site in one.group)
         groups = []
-    found = tuple(site for site in silent if site not in together)
-    return Layer(name, tuple(groups), found, graded, closed, cut, together, distributed)
+    left = tuple(site for site in silent if site not in together)
+    return Layer(name, tuple(groups), left, graded, closed, cut, together, distributed)
 
 
 def _held(
@@ -139,6 +160,30 @@ def depends_on(classes: Kernel, columns: Mapping[str, Any]) -> tuple[str, ...]:
         if (lowest < highest).any():
             found.append(name)
     return tuple(found)
+
+
+def _behind(site: Site, observers: Sequence[Responses], prober: Prober) -> Kernel | None:
+    """What a site without effect on any output holds for later sites; None where it changes no class of theirs."""
+    own = prober.responses((site,))
+    first = representatives(own.number)
+    first = first[np.unique(np.linspace(0, len(first) - 1, min(len(first), VALUES)).astype(int))]
+    n = len(prober.domain)
+    bases = np.unique(np.linspace(0, n - 1, min(n, BEHIND)).astype(int))
+    held = prober.read([site])[site]
+    chosen = torch.from_numpy(np.repeat(first, len(bases)))
+    sites = [one.group[0] for one in observers]
+    settings = prober.domain.settings[np.tile(bases, len(first))]
+    _, read = prober.run(settings, read=sites, write={site: Set(held[chosen])})
+    rows = []
+    for one in observers:
+        seen = values_of(read, one.group)
+        assert one.classes is not None
+        rows.append(classes_at(one, one.classes, seen, prober).reshape(len(first), len(bases)))
+    found = kernel(np.concatenate(rows, axis=1))
+    if count(found) == 1:
+        return None
+    nearest = np.abs(own.values[:, :1] - own.values[first, 0]).argmin(1)
+    return kernel(found[nearest])
 
 
 # -- groups ----------------------------------------------------------------------------------------------
@@ -213,8 +258,6 @@ def _carries(group: Group, prober: Prober) -> bool:
         return False
     sources = _sources(prober)
     held = prober.read(group)
-    import torch
-
     index = torch.from_numpy(sources)
     rows = prober.forced({site: held[site][index] for site in group}, len(sources))
     expected = np.repeat(prober.domain.outputs[sources], len(prober.bases), axis=0).reshape(len(sources), -1)

@@ -106,8 +106,10 @@ def _formula(
         }
         found = _said(columns, np.array(of_class[name]), np.array(list(wire.table.values())))
         if found is not None:
-            return Formula(found[0], wire.parents, _by_position(wire.parents, found[1]), False)
-    table = _table(name, wire, values, classes, strict=strict)
+            compute = _by_position(wire.parents, found[1])
+            compute = compute if strict else _table(name, wire, values, classes, otherwise=compute)
+            return Formula(found[0], wire.parents, compute, False)
+    table = _table(name, wire, values, classes, otherwise=None if strict else _unsaid)
     return Formula(f"table of {', '.join(wire.parents)}", wire.parents, table, True)
 
 
@@ -168,27 +170,42 @@ def _line(
 
 
 def _table(
-    name: str, wire: Wire, values: Mapping[str, Sequence[Any]], classes: Mapping[str, Kernel], *, strict: bool
+    name: str,
+    wire: Wire,
+    values: Mapping[str, Sequence[Any]],
+    classes: Mapping[str, Kernel],
+    *,
+    otherwise: Callable[..., Any] | None,
 ) -> Callable[..., Any]:
-    """A lookup from the parents' values, through their classes, to the child's value; for what is not in it, an error,
-    or if not strict, `UNSAID`.
+    """A lookup from the parents' values, through their classes, to the child's value.
+
+    otherwise: asked for combinations that were not tried; None raises OutsideDomain. Of what gave the child a value that
+    no input gives, or is one, nothing is said.
     """
     numbers = [dict(zip(values[p], classes[p].tolist(), strict=True)) for p in wire.parents]
-    of_class = {int(classes[name][i]): values[name][i] for i in representatives(classes[name]).tolist()}
+    of_class = dict(enumerate(_by_class(values[name], classes[name])))
+    natural = set(of_class.values())
 
     def compute(*given: Any) -> Any:
-        try:
-            combination = tuple(number[value] for number, value in zip(numbers, given, strict=True))
-            return of_class[wire.table[combination]]
-        except KeyError:
-            if not strict:
-                return UNSAID
-            shown = ", ".join(f"{parent} = {value!r}" for parent, value in zip(wire.parents, given, strict=True))
-            raise OutsideDomain(
-                f"{name} is known by a table, and {shown} is not in it: no input gave these, and no formula was found."
-            ) from None
+        combination = tuple(number.get(value, -1) for number, value in zip(numbers, given, strict=True))
+        held = wire.table.get(combination)
+        if held is None and otherwise is not None and min(combination) >= 0:
+            found = otherwise(*given)
+            return found if found in natural else UNSAID
+        if held in of_class:
+            return of_class[held]
+        if otherwise is not None:
+            return UNSAID
+        shown = ", ".join(f"{parent} = {value!r}" for parent, value in zip(wire.parents, given, strict=True))
+        raise OutsideDomain(
+            f"{name} is known by a table, and {shown} is not in it: no input gave these, and no formula was found."
+        )
 
     return compute
+
+
+def _unsaid(*given: Any) -> Any:
+    return UNSAID
 
 
 UNSAID = float("nan")
@@ -200,8 +217,9 @@ def _unless_unsaid(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _atom(name: str, values: Sequence[Any]) -> Expression:
-    number = all(isinstance(v, int | float) for v in values)
-    column = np.array(values) if number else kernel(np.array(values, dtype=object))
+    column = np.asarray(values)
+    number = column.dtype.kind in "biuf"
+    column = column if number else kernel(np.array(values, dtype=object))
     text = name if name.isidentifier() else f"({name})"
     return Expression(text, 1, 0, column, frozenset((name,)), lambda given: given[name], number, {text: 1})
 
@@ -220,4 +238,9 @@ def name_for(held: Held, taken: set[str]) -> str:
     text = label_of(held)
     if text not in taken:
         return text
-    return f"{text} at {' + '.join(held.labels)}"
+    return f"{text} at {place_of(held)}"
+
+
+def place_of(held: Held) -> str:
+    """The sites of a held variable, as a part of its name."""
+    return "+".join(held.labels)

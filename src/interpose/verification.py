@@ -39,6 +39,7 @@ class Check:
     """One thing that was tried: how often, how often it failed, and the first failures, which can be run again.
 
     bound: the upper limit of the share of failures at 95 %, one-sided; 0 where every case there is was tried.
+    unforeseen: how often a variable got a value that no input gives, of which nothing was said; n is without these.
     decides: whether the verdict depends on it; what is forced beyond what inputs give is told, and decides nothing.
     """
 
@@ -49,6 +50,7 @@ class Check:
     worst: float = 0.0
     failures: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     decides: bool = True
+    unforeseen: int = 0
 
     @property
     def holds(self) -> bool:
@@ -67,7 +69,8 @@ class Check:
             return f"{self.name}: not tried"
         outcome = "held in all" if not self.failed else f"failed in {self.failed} of"
         bound = "" if self.exhaustive else f" (at most {100 * self.bound:.2g} % fail)"
-        return f"{self.name}: {outcome} {self.n:,}{' cases, all there are' if self.exhaustive else ''}{bound}"
+        left = f"; {self.unforeseen:,} more gave a variable a value that no input gives" if self.unforeseen else ""
+        return f"{self.name}: {outcome} {self.n:,}{' cases, all there are' if self.exhaustive else ''}{bound}{left}"
 
 
 Sources = Mapping[str, NDArray[np.int64]]
@@ -134,8 +137,9 @@ class Verifier:
         parts = [self._interchanged(chosen, "") for chosen in sets]
         n, failed = sum(part.n for part in parts), sum(part.failed for part in parts)
         failures = tuple(failure for part in parts for failure in part.failures)[:20]
-        worst = max(part.worst for part in parts)
-        return [Check(f"interchange of several variables at once, {len(sets)} sets of them", n, failed, False, worst, failures)]
+        worst, unforeseen = max(part.worst for part in parts), sum(part.unforeseen for part in parts)
+        label = f"interchange of several variables at once, {len(sets)} sets of them"
+        return [Check(label, n, failed, False, worst, failures, unforeseen=unforeseen)]
 
     def resampled(self, others: Sequence[Site]) -> Check:
         """Every site that holds nothing takes the value of a random other input, each its own."""
@@ -173,7 +177,8 @@ class Verifier:
             for k in np.flatnonzero(apart > self.prober.tol).tolist():
                 failed += 1
                 failures.append(self._case(int(index[k]), {name: value}, expected[k], outputs[k]))
-        return Check(label, tried, failed, False, worst, tuple(failures[:20]), decides) if tried else None
+        missed = cases.size - tried
+        return Check(label, tried, failed, False, worst, tuple(failures[:20]), decides, missed) if tried else None
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -206,7 +211,8 @@ class Verifier:
             for k in bad[:20].tolist()
         ]
         n = int(said.sum())
-        return Check(label, n, len(bad), exhaustive and n == len(index), float(apart.max(initial=0.0)), tuple(failures))
+        worst = float(apart.max(initial=0.0))
+        return Check(label, n, len(bad), exhaustive, worst, tuple(failures), unforeseen=len(index) - n)
 
     @staticmethod
     def _apart(outputs: Floats, expected: Floats) -> tuple[Floats, NDArray[np.bool_]]:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .holdings import Held
 from .interventions import Set
-from .kernels import Kernel, common, count, kernel, refines, representatives
+from .kernels import Kernel, common, count, refines, representatives
+from .reading import classes_at, known_or_new, values_of
 from .responses import Prober
 from .statistics import Floats
 
@@ -30,10 +31,6 @@ BASES = 4
 
 DRAWS = 384
 """In how many random settings of everything before it a place is tried as a parent."""
-
-EFFECTS = 256
-"""In how many inputs the effect of a value that no input gives is looked at."""
-
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -54,12 +51,14 @@ class Node:
 class Wire:
     """From which nodes one is computed, and its class (or the output's numbers) for every combination of their classes.
 
-    table: combination of the parents' classes -> class of the child. checked: how many combinations were set by hand, each
+    nodes: the parents themselves, at the places that were set. table: combination of their classes -> class of the child,
+    where classes that no input gives have numbers beyond those of the child. checked: how many combinations were set by hand, each
     in several bases; of: how many there are.
     """
 
     child: str
     parents: tuple[str, ...]
+    nodes: tuple[Node, ...]
     table: Mapping[tuple[int, ...], int]
     checked: int
     of: int
@@ -128,7 +127,7 @@ class Wiring:
             combination = tuple(int(node.classes[i]) for node in parents)
             if table.setdefault(combination, int(child.classes[i])) != int(child.classes[i]):
                 return None
-        return Wire(child.name, tuple(node.name for node in parents), table, len(combinations), total)
+        return Wire(child.name, tuple(node.name for node in parents), tuple(parents), table, len(combinations), total)
 
     def _classes_of(
         self, child: Node, nodes: Sequence[Node], bases: NDArray[np.int64], sources: NDArray[np.int64]
@@ -153,40 +152,11 @@ class Wiring:
         for start in range(0, len(settings), prober.rows):
             part = {site: Set(value[start : start + prober.rows]) for site, value in write.items()}
             outputs, read = prober.run(settings[start : start + prober.rows], read=sites, write=part)
-            seen.append(outputs if child.held is None else _values(read, sites))
+            seen.append(outputs if child.held is None else values_of(read, sites))
         values = np.concatenate(seen)
         if child.held is None:
-            return _known_or_new(values, prober.domain.outputs, child.classes, prober.tol)
-        spread = float(np.ptp(child.held.responses.values, axis=0).max(initial=0.0)) or 1.0
-        found = _nearest(values, child.held.responses.values, child.classes, SAME * spread)
-        unknown = np.flatnonzero(found < 0)
-        if len(unknown):
-            found[unknown] = self._by_effect(child.held, values[unknown])
-        return found
-
-    def _by_effect(self, held: Held, values: Floats) -> NDArray[np.int64]:
-        """[row]: the class whose effect on the output a value has, though no input gives the value."""
-        prober = self.prober
-        number = kernel(np.round(values / (SAME * max(float(np.abs(values).max()), 1e-12))))
-        distinct = values[representatives(number)]
-        like = prober.read(held.group)
-        widths = [like[site][:1].numel() for site in held.group]
-        parts = np.split(distinct, np.cumsum(widths)[:-1], axis=1)
-        forced = {
-            site: torch.from_numpy(part).to(like[site].dtype).reshape(len(distinct), *like[site].shape[1:])
-            for site, part in zip(held.group, parts, strict=True)
-        }
-        width = prober.domain.outputs.shape[1]
-        some = np.unique(np.linspace(0, len(prober.bases) - 1, min(len(prober.bases), EFFECTS)).astype(int))
-        columns = (some[:, None] * width + np.arange(width)).reshape(-1)
-        rows = prober.forced(forced, len(distinct), bases=prober.bases[some])
-        first = representatives(held.classes)
-        known = held.responses.rows[held.responses.number[first]][:, columns]
-        return _known_or_new(rows, known, np.arange(len(first)), prober.tol)[number]
-
-
-SAME = 1e-4
-"""Values of a place nearer than this share of their range count as one that is known."""
+            return known_or_new(values, prober.domain.outputs, child.classes, prober.tol)
+        return classes_at(child.held.responses, child.classes, values, prober, by_effect=not child.held.hidden)
 
 
 def _by_depth(nodes: Sequence[Node], sources: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -203,48 +173,3 @@ def _drawn(members: list[NDArray[np.int64]], wanted: NDArray[np.int64], rng: np.
     sizes = np.array([len(one) for one in members])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     return np.asarray(np.concatenate(members)[starts[wanted] + (rng.random(len(wanted)) * sizes[wanted]).astype(int)])
-
-
-def _values(read: Mapping[Any, Tensor], sites: Sequence[Any]) -> Floats:
-    """[run, unit]: what was read at some sites."""
-    return np.concatenate([read[site].double().reshape(len(read[site]), -1).cpu().numpy() for site in sites], 1)
-
-
-def _known_or_new(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:
-    """[row]: the class of the known row that each is near to; rows near none are classes of their own, with new numbers."""
-    found = _nearest(seen, known, classes, most)
-    new = np.flatnonzero(found < 0)
-    if len(new):
-        found[new] = int(classes.max(initial=-1)) + 1 + _clusters(seen[new], most)
-    return found
-
-
-def _clusters(rows: Floats, most: float) -> NDArray[np.int64]:
-    """[row]: numbers of rows that are near each other, by the first number in which they differ."""
-    order = np.lexsort(rows.T[::-1]) if rows.shape[1] < 8 else np.argsort(rows.sum(1), kind="stable")
-    number, found = -1, np.empty(len(rows), dtype=np.int64)
-    last: list[int] = []
-    for i in order.tolist():
-        near = next((k for k in reversed(last[-4:]) if np.abs(rows[i] - rows[k]).max() <= most), None)
-        if near is None:
-            number += 1
-            last.append(i)
-            found[i] = number
-        else:
-            found[i] = found[near]
-    return found
-
-
-def _nearest(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:
-    """[row]: the class of the known row that each is nearest to; -1 where none is near."""
-    from scipy.spatial import cKDTree
-    from scipy.spatial.distance import cdist
-
-    first = np.unique(kernel(np.round(known / max(most, 1e-12))), return_index=True)[1]
-    if known.shape[1] <= 8:
-        distance, index = cKDTree(known[first]).query(seen, p=np.inf)
-    else:
-        apart = np.concatenate([cdist(part, known[first], "chebyshev") for part in np.array_split(seen, -(-len(seen) // 512))])
-        index = apart.argmin(1)
-        distance = apart[np.arange(len(seen)), index]
-    return np.where(distance <= most, classes[first][index], -1)

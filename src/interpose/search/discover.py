@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from ..found import Found, Inert, limits_of, verdict_of
 from ..grammar import Expression, variable
 from ..holdings import Held, Layer, layer_of
 from ..kernels import alike, kernel
-from ..modelling import Formula, causal_model, name_for
+from ..modelling import Formula, causal_model, name_for, place_of
 from ..network import Network
 from ..progress import bar
 from ..responses import Domain, Prober, as_inputs, flat
@@ -31,6 +32,9 @@ from ..wiring import Node, Wire, Wiring
 
 BUDGET = 200_000_000
 """How many rows of the network may be run in all, unless told otherwise: a row is one input with something written."""
+
+OBSERVERS = 64
+"""By how many sites of later layers a site that changes no output is judged at most."""
 
 SHARE = 1e-3
 """Outputs nearer than this share of the usual difference of two are the same."""
@@ -199,9 +203,10 @@ def _layers(
     known = {atom.text for atom in atoms}
     found: list[Layer] = []
     with bar(len(layers), progress, unit="layer") as tick:
-        for name, sites in layers.items():
-            live = [site for site in sites if site not in inert]
-            layer = layer_of(name, sites, live, prober, atoms, functions)
+        live = {name: [site for site in sites if site not in inert] for name, sites in layers.items()}
+        for k, (name, sites) in enumerate(layers.items()):
+            after = [site for later in list(live)[k + 1 :] for site in live[later]][:OBSERVERS]
+            layer = layer_of(name, sites, live[name], prober, atoms, functions, after)
             found.append(layer)
             for one in layer.held:
                 atoms += _as_atom(one, known)
@@ -218,6 +223,9 @@ def _as_atom(held: Held, known: set[str]) -> list[Expression]:
     return [replace(best, size=1)]
 
 
+OUTPUT = "Y"
+
+
 def _graph(
     layers: Sequence[Layer], names: Mapping[str, Any], domain: Domain, prober: Prober, seed: int
 ) -> tuple[list[Node], dict[str, Wire], list[str]]:
@@ -228,46 +236,60 @@ def _graph(
     """
     wiring = Wiring(prober, seed)
     before = [Node(name, 0, kernel(column), input=k) for k, (name, column) in enumerate(domain.columns().items())]
-    taken = {*names, OUTPUT}
     nodes: list[Node] = []
-    wires: dict[str, Wire] = {}
-    unwired: list[str] = []
+    wires: dict[Node, Wire | None] = {}
     for depth, layer in enumerate(layers, 1):
-        here = []
-        for held in layer.held:
-            node = Node(name_for(held, taken - set(names)), depth, held.classes, held)
-            wire = wiring.wired(node, before)
-            carried = None if wire is None else _carried(node, wire, before)
-            if carried is not None:
-                node = replace(node, name=carried)
-            else:
-                node = replace(node, name=name_for(held, taken))
-                if wire is None:
-                    unwired.append(node.name)
-                else:
-                    wires[node.name] = replace(wire, child=node.name)
-            taken.add(node.name)
-            here.append(node)
+        here = [Node("", depth, held.classes, held) for held in layer.held]
+        wires |= {node: wiring.wired(node, before) for node in here}
         nodes += here
         before += here
     output = Node(OUTPUT, 10**6, alike(domain.outputs, prober.tol))
-    wire = wiring.wired(output, before)
-    if wire is None:
-        unwired.append(OUTPUT)
-    else:
-        wires[OUTPUT] = wire
-    return nodes, wires, unwired
+    wires[output] = wiring.wired(output, before)
+    called = _called(nodes, wires, names)
+    named_wires, unwired = {}, []
+    for node, wire in wires.items():
+        name = called.get(node, OUTPUT)
+        if wire is None:
+            unwired.append(name)
+        elif name not in named_wires and not _is_copy(node, wire, called):
+            parents = tuple(called.get(parent, parent.name) for parent in wire.nodes)
+            named_wires[name] = replace(wire, child=name, parents=parents)
+    return [replace(node, name=called[node]) for node in nodes], named_wires, unwired
 
 
-OUTPUT = "Y"
+def _called(nodes: Sequence[Node], wires: Mapping[Node, Wire | None], names: Mapping[str, Any]) -> dict[Node, str]:
+    """A name for every node: that of the node it is a copy of, or one of its own.
+
+    A copy of an input that others read beside the copy has a name of its own: to set it is not to set the input. So has
+    a copy that is read together with what it is a copy of.
+    """
+    readers: dict[Node, int] = {}
+    together: set[frozenset[Node]] = set()
+    for wire in wires.values():
+        for parent in wire.nodes if wire is not None else ():
+            readers[parent] = readers.get(parent, 0) + 1
+        together |= {frozenset(pair) for pair in itertools.combinations(wire.nodes, 2)} if wire is not None else set()
+    called: dict[Node, str] = {}
+    taken = {*names, OUTPUT}
+    for node in nodes:
+        assert node.held is not None
+        wire = wires[node]
+        origin = wire.nodes[0] if wire is not None and len(wire.nodes) == 1 else None
+        copy = origin is not None and np.array_equal(origin.classes, node.classes)
+        if copy and origin is not None and (readers[origin] == 1 if origin.held is None else True):
+            name = called.get(origin, origin.name)
+            same = [other for other, known in called.items() if known == name]
+            if not any(frozenset((node, other)) in together for other in same):
+                called[node] = name
+                continue
+        called[node] = f"{origin.name} at {place_of(node.held)}" if copy and origin and origin.held is None else name_for(node.held, taken)
+        taken.add(called[node])
+    return called
 
 
-def _carried(node: Node, wire: Wire, before: Sequence[Node]) -> str | None:
-    """The name of the one parent of which a node is a copy, if it is."""
-    if len(wire.parents) > 1:
-        return None
-    parent = max((one for one in before if one.name == wire.parents[0]), key=lambda one: one.depth)
-    return parent.name if np.array_equal(parent.classes, node.classes) else None
+def _is_copy(node: Node, wire: Wire, called: Mapping[Node, str]) -> bool:
+    """Whether a node is its only parent, carried on."""
+    return len(wire.nodes) == 1 and called.get(node, OUTPUT) == called.get(wire.nodes[0], wire.nodes[0].name)
 
 
 def _unique(nodes: Sequence[Node]) -> dict[str, Node]:

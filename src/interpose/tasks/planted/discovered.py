@@ -41,19 +41,19 @@ def _order(found: Found, puzzle: Planted) -> list[int]:
 
 
 def _edges(found: Found) -> list[tuple[Sites, Sites]]:
-    edges = []
-    for name, wire in found.wires.items():
-        child = next((node for node in found.nodes if node.name == name), None)
-        depth = 10**6 if child is None else child.depth
-        target = OUTPUT if child is None else _sites(child)
-        for parent in wire.parents:
-            before = [node for node in found.nodes if node.name == parent and node.depth < depth]
-            edges.append((_sites(max(before, key=lambda node: node.depth)) if before else frozenset({parent}), target))
-    return edges
+    """Who feeds whom; of places without an effect on the output, whose classes are those of later sites, not by whom."""
+    first = {name: next((node for node in found.nodes if node.name == name), None) for name in found.wires}
+    return [
+        (_sites(parent), OUTPUT if child is None else _sites(child))
+        for name, wire in found.wires.items()
+        if (child := first[name]) is None or (child.held is not None and not child.held.hidden)
+        for parent in wire.nodes
+    ]
 
 
 def _sites(node: Node) -> Sites:
-    assert node.held is not None
+    if node.held is None:
+        return frozenset({node.name})
     return frozenset(map(_spelled, node.held.group))
 
 
