@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,12 @@ LONGEST = 7
 
 LARGEST = 3
 """The largest whole number that a variable is multiplied by in a sum."""
+
+FEW, FEW_TERMS, FEW_SCALED = 7, 3, 5
+"""Of up to 7 variables sums of all are tried, of more sums of 3; of up to 5 those with other coefficients than 1."""
+
+MOST_ATOMS = 12
+"""Of how many variables, the first ones, sums are tried."""
 
 THRESHOLDS = 24
 """A comparison with a constant is tried for at most so many constants."""
@@ -127,11 +135,10 @@ def expressions(atoms: Sequence[Expression], *, more: Sequence[Callable[..., Any
     """Expressions over some variables, shorter ones first; of expressions with one kernel, one goes into longer ones."""
     nothing = np.zeros(len(atoms[0].values), dtype=np.int64)
     yield Expression("constant", 0, 0, nothing, frozenset(), lambda given: 0)
-    sums = list(_sums(atoms))
     levels: dict[int, list[Expression]] = {}
     known: set[bytes] = set()
     for size in range(1, LONGEST + 1):
-        made = list(atoms) if size == 1 else [one for one in sums if one.size == size]
+        made = atoms if size == 1 else _sums(atoms, size)
         made_of_one = (one for inner in _upto(levels, size - 1) for one in _of_one(inner, more) if one.size == size)
         made_of_two = _of_two(levels, size, more)
         level = []
@@ -156,19 +163,26 @@ def _upto(levels: Mapping[int, list[Expression]], size: int) -> Iterator[Express
 # -- sums ------------------------------------------------------------------------------------------
 
 
-def _sums(atoms: Sequence[Expression]) -> Iterator[Expression]:
-    """Sums of variables with small whole coefficients, the first one positive, by their size."""
-    numbers = [atom for atom in atoms if atom.number]
-    largest = LARGEST if len(numbers) <= 4 else 1
+def _sums(atoms: Sequence[Expression], size: int) -> Iterator[Expression]:
+    """Sums of variables with small whole coefficients of so much together, the first one positive, few minuses first."""
+    numbers = [atom for atom in atoms if atom.number][:MOST_ATOMS]
     found = []
-    for coefficients in itertools.product(range(-largest, largest + 1), repeat=len(numbers)):
-        size = sum(map(abs, coefficients))
-        used = [c for c in coefficients if c]
-        if len(used) < 2 or used[0] < 0 or size > LONGEST or np.gcd.reduce(used) > 1:
-            continue
-        found.append((size, sum(c < 0 for c in used), coefficients))
-    for size, _, coefficients in sorted(found, key=lambda one: one[:2]):
-        yield _sum(numbers, coefficients, size)
+    for terms in range(2, min(size, len(numbers), LONGEST if len(numbers) <= FEW else FEW_TERMS) + 1):
+        parts = [p for p in _compositions(size, terms) if max(p) <= (LARGEST if len(numbers) <= FEW_SCALED else 1)]
+        for part in parts:
+            if math.gcd(*part) > 1:
+                continue
+            for chosen in itertools.combinations(range(len(numbers)), terms):
+                for signs in itertools.product((1, -1), repeat=terms - 1):
+                    found.append((sum(sign < 0 for sign in signs), terms, chosen, tuple(map(mul, part, (1, *signs)))))
+    for _, _, chosen, coefficients in sorted(found, key=lambda one: one[:2]):
+        yield _sum([numbers[k] for k in chosen], coefficients, size)
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Every way to write a number as a sum of so many positive ones, in order."""
+    for cuts in itertools.combinations(range(1, total), parts - 1):
+        yield tuple(b - a for a, b in itertools.pairwise((0, *cuts, total)))
 
 
 def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) -> Expression:

@@ -12,7 +12,7 @@ import torch
 
 from .grammar import Expression, Named, named
 from .interventions import Set
-from .kernels import Kernel, count, kernel, refines, representatives
+from .kernels import Kernel, count, kernel, key, refines, representatives
 from .reading import classes_at, values_of
 from .responses import Group, Prober, Responses
 from .sites import Site
@@ -203,26 +203,42 @@ def _grouped(
         by_signature.setdefault(one.signature, []).append(one)
     found: list[Held] = []
     for several in by_signature.values():
-        found += _joined(several, prober, atoms, more) if len(several) <= CROWD else several
+        for alike in (_same_use, _same_values, lambda one: b""):
+            parts: dict[bytes, list[Held]] = {}
+            for one in several:
+                parts.setdefault(alike(one), []).append(one)
+            several = [one for part in parts.values() for one in _joined(part, prober, atoms, more)]
+        found += several
     return sorted(found, key=lambda one: min(single.index(s) for s in single if set(s.group) <= set(one.group)))
+
+
+def _same_use(one: Held) -> bytes:
+    """Equal for copies."""
+    return key(one.classes)
+
+
+def _same_values(one: Held) -> bytes:
+    """Equal for what is written in one quantity, of whatever use."""
+    return key(one.responses.number)
 
 
 def _joined(
     several: list[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
 ) -> list[Held]:
+    """All of them as one, or two by two as far as that goes."""
     groups = list(several)
     if len(groups) > 2:
         whole = _together(groups, prober, atoms, more)
         if whole is not None:
             return [whole]
-    while len(groups) > 1:
+    while 1 < len(groups) <= CROWD:
         best: tuple[float, int, int, Held] | None = None
         for i, j in itertools.combinations(range(len(groups)), 2):
             both = _together([groups[i], groups[j]], prober, atoms, more)
             if both is not None and (best is None or both.size < best[0]):
                 best = both.size, i, j, both
         if best is None:
-            return groups
+            break
         _, i, j, both = best
         groups = [one for k, one in enumerate(groups) if k not in (i, j)] + [both]
     return groups

@@ -128,12 +128,14 @@ class Verifier:
     def several(self) -> list[Check]:
         """Variables taken each from an input of its own: sets of two and more."""
         names = list(self.sites)
-        sets = [chosen for size in range(2, len(names) + 1) for chosen in itertools.combinations(names, size)]
-        if len(sets) > SUBSETS:
-            picked = self.rng.choice(len(sets) - 1, SUBSETS - 1, replace=False)
-            sets = [sets[k] for k in sorted(picked.tolist())] + [sets[-1]]
-        if not sets:
+        if len(names) < 2:
             return []
+        if 2 ** len(names) <= 2 * SUBSETS:
+            sets = [chosen for size in range(2, len(names) + 1) for chosen in itertools.combinations(names, size)][:-SUBSETS - 1:-1]
+        else:
+            sizes = self.rng.integers(2, len(names), size=SUBSETS - 1)
+            sets = [tuple(names[k] for k in sorted(self.rng.choice(len(names), size, replace=False))) for size in sizes]
+            sets = [*dict.fromkeys(sets), tuple(names)]
         parts = [self._interchanged(chosen, "") for chosen in sets]
         n, failed = sum(part.n for part in parts), sum(part.failed for part in parts)
         failures = tuple(failure for part in parts for failure in part.failures)[:20]
