@@ -20,6 +20,7 @@ from .model import Model, Run
 from .network import Network
 from .pairs import Pairs
 from .saved import load, save
+from .search.discover import discover
 from .search.scan import scan
 from .sites import EACH, Site
 
@@ -47,6 +48,7 @@ __all__ = [
     "ablate",
     "circuit",
     "compare",
+    "discover",
     "draw",
     "draw_alignment",
     "draw_circuit",

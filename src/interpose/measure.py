@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from .interventions import Set
 from .metrics import Metric, Scored, score
 from .model import Model, Run, Work
 from .pairs import Pairs
+from .progress import bar
 from .statistics import Floats
 from .store import Block, Store, merged, remaining
 
@@ -85,7 +85,7 @@ def measured(
             noise, checks = (noise, checks) if kept is None else kept.begin(noise, checks)
         else:
             first, noise, checks = None, kept.noise, kept.checks
-        with _bar((1 + asked.both) * len(groups) * len(left), progress) as tick:
+        with bar((1 + asked.both) * len(groups) * len(left), progress) as tick:
             fresh = _fresh(model, pairs, groups, metric, left, first, tick, asked)
             said = _gather(fresh, blocks, kept, len(pairs))
     return Measured(merged(blocks, noise), noise, checks, said)
@@ -227,28 +227,3 @@ def _pinned(values: Mapping[Any, Any], like: Run[Any]) -> dict[Any, Any]:
 
 def _array(values: Tensor) -> Floats:
     return values.detach().cpu().double().numpy()
-
-
-@dataclass
-class _Bar:
-    bar: Any
-
-    def __enter__(self) -> Callable[[float], object]:
-        return self.bar.update if self.bar is not None else lambda runs: None
-
-    def __exit__(self, *failure: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-def _bar(total: int, progress: bool | None) -> _Bar:
-    """A progress bar in terminals and notebooks for what takes longer than a second, or as told."""
-    shown = (sys.stderr.isatty() or "ipykernel" in sys.modules) if progress is None else progress
-    if not shown:
-        return _Bar(None)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*IProgress.*")
-        from tqdm.auto import tqdm
-    shape = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
-    delay = 1 if progress is None else 0
-    return _Bar(tqdm(total=total, unit="run", leave=False, delay=delay, bar_format=shape))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def bar(total: int, progress: bool | None, *, unit: str = "run") -> Iterator[Callable[[float], object]]:
-    """What to call with how much was done since. progress: None shows a bar in terminals and notebooks, after a second."""
+    """What to call with how much was done since. None shows a bar in terminals and notebooks, after a second."""
     shown = (sys.stderr.isatty() or "ipykernel" in sys.modules) if progress is None else progress
     if not shown:
         yield lambda done: None

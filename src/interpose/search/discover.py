@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,22 @@ import torch
 from torch import nn
 
 from ..abstraction import Alignment
-from ..causal_model import CausalModel
 from ..certificates import certified, constant
 from ..checks import check_rows_alone, model_name, repeatable
-from ..decoding import Decoded, decoded
+from ..discovery.decoding import Decoded, decoded
+from ..discovery.found import Found, Inert, Made, limits_of, verdict_of
+from ..discovery.grammar import Expression, variable
+from ..discovery.graph import OUTPUT, graph, unique
+from ..discovery.holdings import Held, Layer, layer_of
+from ..discovery.kernels import alike
+from ..discovery.modelling import causal_model
+from ..discovery.responses import Domain, Prober, as_inputs, flat
+from ..discovery.verification import Check, Verifier
+from ..discovery.wiring import Node, Wire
 from ..errors import WrongInput
-from ..found import Found, Inert, limits_of, verdict_of
-from ..grammar import Expression, variable
-from ..holdings import Held, Layer, layer_of
-from ..kernels import alike, kernel
-from ..modelling import Formula, causal_model, name_for, place_of
 from ..network import Network
 from ..progress import bar
-from ..responses import Domain, Prober, as_inputs, flat
 from ..sites import Site
-from ..verification import Check, Verifier
-from ..wiring import Node, Wire, Wiring
 
 BUDGET = 200_000_000
 """How many rows of the network may be run in all, unless told otherwise: a row is one input with something written."""
@@ -53,53 +52,60 @@ def discover(
 ) -> Found:
     """What algorithm a network follows over the values of its inputs: variables, where they are held, and how computed.
 
-    network: with inputs that have names, or a module that takes a tensor of them, [row, input].
-    inputs: name -> the values it may take; all combinations are looked at where the budget allows, a sample otherwise.
-    sites: where variables may be held, by default every neuron but those of the last layer; the answer is one in terms of
-    these. tol: what counts as the same output; by default a thousandth of the usual difference of two outputs, and never
-    less than 10 x the noise. functions: of one or two values, to name variables with, beside our own grammar.
+    network: with inputs that have names, or a module that takes a tensor of them, [row, input]. inputs: name -> the
+    values it may take; all combinations are looked at where the budget allows, a sample otherwise. sites: where
+    variables may be held, by default every neuron but those of the last layer; the answer is one in terms of these.
+    tol: what counts as the same output; by default a thousandth of the usual difference of two outputs, and never less
+    than 10 x the noise. functions: of one or two values, to name variables with, beside our own grammar.
 
     The rest of the network is the judge of what a place holds: two inputs hold the same there if swapping one's value
     for the other's changes no output whatever the rest of the input is. That partition is named, its parents are found
     by setting them, and the whole is tested by interchange. Nothing is named that was not found so.
 
-    Source: causal abstraction, Beckers & Halpern 2019, Geiger et al. 2021; partitions by causal effect, Chalupka et al. 2015.
-    Raises WrongInput for inputs that do not fit, NotRepeatable for a network that is random.
+    Source: causal abstraction, Beckers & Halpern 2019, Geiger et al. 2021; partitions by causal effect, Chalupka et al.
+    2015. Raises WrongInput for inputs that do not fit, NotRepeatable for a network that is random.
     """
-    started = time.perf_counter()
     net = _named(network, inputs)
-    names = {name: list(values) for name, values in inputs.items()}
-    names = {name: names[name] for name in net.inputs}
+    names = {name: list(inputs[name]) for name in net.inputs}
     places = _places(net, sites)
-    layers = _by_layer(places)
     domain, others = _domain(net, names, len(places), budget, seed)
     with torch.no_grad():
-        noise = _noise(net, domain)
-        prober = Prober(net, domain, np.arange(len(domain)), _tolerance(domain, tol, noise))
-        silent = {site: one for site, one in certified(net, places).items() if one is not None}
-        still = {site: one for site, one in constant(net, places).items() if one is not None}
-        inert = {site: Inert(site, "constant" if site in still else "certified", one.reason) for site, one in silent.items()}
-        inert |= {site: Inert(site, "constant", one.reason) for site, one in still.items()}
-        found = _layers(layers, inert, prober, functions, progress)
-        nodes, wires, unwired = _graph(found, names, domain, prober, seed)
-        made = _made(names, domain, nodes, wires, unwired, prober.tol)
-        rules = {name: decoded(node.held, prober) for name, node in _unique(nodes).items() if node.held is not None}
-        checks = _checks(made, prober, others, seed, places, rules) if made is not None else ()
-    for layer in found:
-        inert |= {site: Inert(site, "no effect alone", _no_effect(domain)) for site in layer.silent}
+        return _discovered(net, names, places, domain, others, tol, functions, seed, progress)
+
+
+def _discovered(
+    net: Network,
+    names: Mapping[str, list[Any]],
+    places: Sequence[Site],
+    domain: Domain,
+    others: Domain,
+    tol: float | None,
+    functions: Sequence[Callable[..., Any]],
+    seed: int,
+    progress: bool | None,
+) -> Found:
+    """What is found on one domain, and put to the test on the other."""
+    started = time.perf_counter()
+    noise = _noise(net, domain)
+    prober = Prober(net, domain, np.arange(len(domain)), _tolerance(domain, tol, noise))
+    inert = _certain(net, places)
+    found = _layers(_by_layer(places), inert, prober, functions, progress)
+    found, nodes, wires, unwired = graph(found, names, domain, prober, seed)
+    made = _made(names, domain, nodes, wires, unwired, prober.tol)
+    rules = {name: decoded(node.held, prober) for name, node in unique(nodes).items() if node.held is not None}
+    checks = _checks(made, prober, others, seed, places, rules) if made is not None else ()
+    silent = [site for layer in found for site in layer.silent]
     return Found(
         network=net,
         model_name=model_name(net),
         domain=domain,
-        layers=found,
+        layers=tuple(found),
         nodes=tuple(nodes),
         wires=wires,
         unwired=tuple(unwired),
-        model=None if made is None else made.model,
-        formulas={} if made is None else made.formulas,
-        alignment=None if made is None else made.alignment,
+        made=made,
         rules=rules,
-        inert=inert,
+        inert=inert | {site: Inert(site, "no effect", _no_effect(domain)) for site in silent},
         checks=tuple(checks),
         verdict=verdict_of(found, unwired, checks, domain, nodes),
         limits=limits_of(found, domain, nodes),
@@ -124,8 +130,8 @@ def _named(network: Any, inputs: Mapping[str, Iterable[Any]]) -> Network:
         return Network(module, inputs=tuple(inputs))
     if set(network.inputs) != set(inputs):
         raise WrongInput(
-            f"The network has the inputs {', '.join(network.inputs)}, and values are given for {', '.join(inputs)}. Give "
-            "values for each of them, and no others."
+            f"The network has the inputs {', '.join(network.inputs)}, and values are given for {', '.join(inputs)}. "
+            "Give values for each of them, and no others."
         )
     return network
 
@@ -169,7 +175,10 @@ def _domain(
 
 def _outputs(net: Network, settings: Any) -> Any:
     with torch.no_grad():
-        parts = [flat(net.run(as_inputs(part)).output, len(part)) for part in np.array_split(settings, -(-len(settings) // 2**15))]
+        parts = [
+            flat(net.run(as_inputs(part)).output, len(part))
+            for part in np.array_split(settings, -(-len(settings) // 2**15))
+        ]
     return np.concatenate(parts)
 
 
@@ -189,6 +198,15 @@ def _tolerance(domain: Domain, tol: float | None, noise: float) -> float:
     return max(SHARE * usual if tol is None else tol, 10 * noise)
 
 
+def _certain(net: Network, places: Sequence[Site]) -> dict[Site, Inert]:
+    """The sites that the weights show to be constant, or read by nothing."""
+    unread = {site: one for site, one in certified(net, places).items() if one is not None}
+    still = {site: one for site, one in constant(net, places).items() if one is not None}
+    return {site: Inert(site, "certified", one.reason) for site, one in unread.items()} | {
+        site: Inert(site, "constant", one.reason) for site, one in still.items()
+    }
+
+
 # -- layer by layer ------------------------------------------------------------------------------------------
 
 
@@ -198,7 +216,7 @@ def _layers(
     prober: Prober,
     functions: Sequence[Callable[..., Any]],
     progress: bool | None,
-) -> tuple[Layer, ...]:
+) -> list[Layer]:
     atoms = [variable(name, column) for name, column in prober.domain.columns().items()]
     known = {atom.text for atom in atoms}
     found: list[Layer] = []
@@ -211,7 +229,7 @@ def _layers(
             for one in layer.held:
                 atoms += _as_atom(one, known)
             tick(1)
-    return tuple(found)
+    return found
 
 
 def _as_atom(held: Held, known: set[str]) -> list[Expression]:
@@ -221,83 +239,6 @@ def _as_atom(held: Held, known: set[str]) -> list[Expression]:
     best = held.name.best
     known.add(best.text)
     return [replace(best, size=1)]
-
-
-OUTPUT = "Y"
-
-
-def _graph(
-    layers: Sequence[Layer], names: Mapping[str, Any], domain: Domain, prober: Prober, seed: int
-) -> tuple[list[Node], dict[str, Wire], list[str]]:
-    """A node for everything that is held, in causal order; from what each is computed; and those of which no parents
-    were found.
-
-    What is computed from one place alone, and tells the same inputs apart, is the same variable, carried on.
-    """
-    wiring = Wiring(prober, seed)
-    before = [Node(name, 0, kernel(column), input=k) for k, (name, column) in enumerate(domain.columns().items())]
-    nodes: list[Node] = []
-    wires: dict[Node, Wire | None] = {}
-    for depth, layer in enumerate(layers, 1):
-        here = [Node("", depth, held.classes, held) for held in layer.held]
-        wires |= {node: wiring.wired(node, before) for node in here}
-        nodes += here
-        before += here
-    output = Node(OUTPUT, 10**6, alike(domain.outputs, prober.tol))
-    wires[output] = wiring.wired(output, before)
-    called = _called(nodes, wires, names)
-    named_wires, unwired = {}, []
-    for node, wire in wires.items():
-        name = called.get(node, OUTPUT)
-        if wire is None:
-            unwired.append(name)
-        elif name not in named_wires and not _is_copy(node, wire, called):
-            parents = tuple(called.get(parent, parent.name) for parent in wire.nodes)
-            named_wires[name] = replace(wire, child=name, parents=parents)
-    return [replace(node, name=called[node]) for node in nodes], named_wires, unwired
-
-
-def _called(nodes: Sequence[Node], wires: Mapping[Node, Wire | None], names: Mapping[str, Any]) -> dict[Node, str]:
-    """A name for every node: that of the node it is a copy of, or one of its own.
-
-    A copy of an input that others read beside the copy has a name of its own: to set it is not to set the input. So has
-    a copy that is read together with what it is a copy of.
-    """
-    readers: dict[Node, int] = {}
-    together: set[frozenset[Node]] = set()
-    for wire in wires.values():
-        for parent in wire.nodes if wire is not None else ():
-            readers[parent] = readers.get(parent, 0) + 1
-        together |= {frozenset(pair) for pair in itertools.combinations(wire.nodes, 2)} if wire is not None else set()
-    called: dict[Node, str] = {}
-    taken = {*names, OUTPUT}
-    for node in nodes:
-        assert node.held is not None
-        wire = wires[node]
-        origin = wire.nodes[0] if wire is not None and len(wire.nodes) == 1 else None
-        copy = origin is not None and np.array_equal(origin.classes, node.classes)
-        if copy and origin is not None and (readers[origin] == 1 if origin.held is None else True):
-            name = called.get(origin, origin.name)
-            same = [other for other, known in called.items() if known == name]
-            if not any(frozenset((node, other)) in together for other in same):
-                called[node] = name
-                continue
-        called[node] = f"{origin.name} at {place_of(node.held)}" if copy and origin and origin.held is None else name_for(node.held, taken)
-        taken.add(called[node])
-    return called
-
-
-def _is_copy(node: Node, wire: Wire, called: Mapping[Node, str]) -> bool:
-    """Whether a node is its only parent, carried on."""
-    return len(wire.nodes) == 1 and called.get(node, OUTPUT) == called.get(wire.nodes[0], wire.nodes[0].name)
-
-
-def _unique(nodes: Sequence[Node]) -> dict[str, Node]:
-    """The first place of each variable."""
-    first: dict[str, Node] = {}
-    for node in nodes:
-        first.setdefault(node.name, node)
-    return first
 
 
 # -- the model, and its test ------------------------------------------------------------------------------------
@@ -310,35 +251,24 @@ def _made(
     wires: Mapping[str, Wire],
     unwired: list[str],
     tol: float,
-) -> _Made | None:
+) -> Made | None:
     """The causal model, its formulas, and the alignment; None where the output is not computed from what was found.
 
     What is held and does not lead to the output in it joins what was not wired: then something was missed.
     """
     if unwired or not nodes:
         return None
-    first = _unique(nodes)
+    first = unique(nodes)
     variables = [node for node in first.values() if node.name not in names]
     model, formulas = causal_model(domain, names, variables, wires, OUTPUT, held=alike(domain.outputs, tol))
     careful, _ = causal_model(domain, names, variables, wires, OUTPUT, held=alike(domain.outputs, tol), strict=False)
     unwired += [name for name in first if name not in model.variables]
     sites = {name: tuple(node.held.group) for name, node in first.items() if node.held and name in model.variables}
-    return _Made(model, careful, formulas, Alignment(model, sites), sites)
-
-
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A model; the same, which says `UNSAID` of what it does not know; formulas; and where its variables are held."""
-
-    model: CausalModel
-    careful: CausalModel
-    formulas: Mapping[str, Formula]
-    alignment: Alignment
-    sites: Mapping[str, tuple[Site, ...]]
+    return Made(model, careful, formulas, Alignment(model, sites), sites)
 
 
 def _checks(
-    made: _Made, prober: Prober, others: Domain, seed: int, places: Sequence[Site], rules: Mapping[str, Decoded]
+    made: Made, prober: Prober, others: Domain, seed: int, places: Sequence[Site], rules: Mapping[str, Decoded]
 ) -> tuple[Check, ...]:
     """The model, as it stands, held against the network on inputs of its own."""
     silent = [site for site in places if not _holds(site, made.sites, prober)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ...found import Found
+from ...discovery.found import Found
+from ...discovery.wiring import Node
 from ...search.discover import discover
-from ...wiring import Node
 from .answer import OUTPUT, Answer, Claim, Grade, Label, Sites
 from .instance import Planted
-from .partitions import Kernel, kernel
+from .partitions import kernel
 
 
 def by_discovery(puzzle: Planted, *, seed: int = 0) -> Answer:
@@ -28,8 +28,7 @@ def answer_of(found: Found, puzzle: Planted) -> Answer:
             if node.held is not None and node.held.layer == layer.name
         )
     inert: dict[str, Grade] = {
-        str(site): "does not mediate" if why.grade == "no effect alone" else "certified"
-        for site, why in found.inert.items()
+        str(site): "does not mediate" if why.grade == "no effect" else "certified" for site, why in found.inert.items()
     }
     return Answer(layers, inert, frozenset(_edges(found)), found.verdict, {})
 
@@ -41,7 +40,7 @@ def _order(found: Found, puzzle: Planted) -> list[int]:
 
 
 def _edges(found: Found) -> list[tuple[Sites, Sites]]:
-    """Who feeds whom; of places without an effect on the output, whose classes are those of later sites, not by whom."""
+    """Who feeds whom; of places without an effect on the output of their own, not by whom."""
     first = {name: next((node for node in found.nodes if node.name == name), None) for name in found.wires}
     return [
         (_sites(parent), OUTPUT if child is None else _sites(child))

@@ -105,8 +105,8 @@ def named(
 ) -> Named | None:
     """The shortest expression over some variables that has the kernel, and a few others that have it too.
 
-    atoms: inputs, and names that were found before; None if there are none. more: functions of the user's, of one or two
-    arguments. most: how many expressions are tried. Where none has the kernel, the one with the least sum of both
+    atoms: inputs, and names that were found before; None if there are none. more: functions of the user's, of one or
+    two arguments. most: how many expressions are tried. Where none has the kernel, the one with the least sum of both
     errors is given, out of the shortest.
     """
     if not atoms:
@@ -126,13 +126,14 @@ def named(
     if found:
         found.sort(key=lambda one: one.length)
         return Named(found[0], tuple(found[1:]), 0.0, 0.0, tried)
-    rates = [tuple(rate or 0.0 for rate in violations(one.kernel, held)) for one in short]
-    best = min(range(len(short)), key=lambda i: (sum(rates[i]), short[i].size))
-    return Named(short[best], (), *rates[best], tried)
+    rates = [violations(one.kernel, held) for one in short]
+    errors = [(invariance or 0.0, collapse or 0.0) for invariance, collapse in rates]
+    best = min(range(len(short)), key=lambda i: (sum(errors[i]), short[i].size))
+    return Named(short[best], (), errors[best][0], errors[best][1], tried)
 
 
 def expressions(atoms: Sequence[Expression], *, more: Sequence[Callable[..., Any]] = ()) -> Iterator[Expression]:
-    """Expressions over some variables, shorter ones first; of expressions with one kernel, one goes into longer ones."""
+    """Expressions over some variables, shorter ones first; of those with one kernel, one goes into longer ones."""
     nothing = np.zeros(len(atoms[0].values), dtype=np.int64)
     yield Expression("constant", 0, 0, nothing, frozenset(), lambda given: 0)
     levels: dict[int, list[Expression]] = {}
@@ -164,7 +165,7 @@ def _upto(levels: Mapping[int, list[Expression]], size: int) -> Iterator[Express
 
 
 def _sums(atoms: Sequence[Expression], size: int) -> Iterator[Expression]:
-    """Sums of variables with small whole coefficients of so much together, the first one positive, few minuses first."""
+    """Sums of variables whose whole coefficients add up to a size, the first one positive, few minuses first."""
     numbers = [atom for atom in atoms if atom.number][:MOST_ATOMS]
     found = []
     for terms in range(2, min(size, len(numbers), LONGEST if len(numbers) <= FEW else FEW_TERMS) + 1):
@@ -325,7 +326,10 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
     import inspect
 
     parameters = inspect.signature(function).parameters.values()
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == count
+    return (
+        sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+        == count
+    )
 
 
 def texts(of: Iterable[Expression]) -> list[str]:

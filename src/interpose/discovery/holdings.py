@@ -1,4 +1,4 @@
-"""What a layer holds: which of its sites matter alone, which only together, and which variable each group of them holds."""
+"""What a layer holds: which of its sites matter alone, which only together, and which variable each group holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .grammar import Expression, Named, named
-from .interventions import Set
+from ..interventions import Set
+from ..sites import Site
+from .grammar import Expression, Named, named, variable
 from .kernels import Kernel, count, kernel, key, refines, representatives
 from .reading import classes_at, values_of
-from .responses import Group, Prober, Responses
-from .sites import Site
+from .responses import Domain, Group, Prober, Responses
 
 VALUES, BEHIND = 64, 64
 """How many values of a site without effect, in how many inputs, are tried for what they change in later sites."""
@@ -64,9 +64,9 @@ class Layer:
     """One layer: what its sites hold, alone and in groups.
 
     held: the variables; silent: sites none of whose values makes a difference alone; graded: sites without classes.
-    closed: whether the live sites together carry everything from the inputs to the output; cut: whether all sites of the
-    layer do, so that nothing goes round it. together: silent sites that are needed to carry everything, though none of
-    them matters alone. distributed: the live sites of a layer in which no group below all of them holds a variable.
+    closed: whether the live sites together carry everything from the inputs to the output; cut: whether all sites of
+    the layer do, so that nothing goes round it. together: silent sites that are needed to carry everything, though none
+    of them matters alone. distributed: the live sites of a layer in which no group below all of them holds a variable.
     """
 
     name: str
@@ -108,7 +108,7 @@ def layer_of(
         if alone[site].graded
     )
     single = [_held(name, (site,), prober, atoms, more) for site in matter if not alone[site].graded]
-    observers = [one for one in map(lambda site: prober.responses((site,)), after) if one.live and not one.graded]
+    observers = [one for one in (prober.responses((site,)) for site in after) if one.live and not one.graded]
     for site in silent:
         found = _behind(site, observers, prober) if observers else None
         if found is not None:
@@ -151,7 +151,10 @@ def depends_on(classes: Kernel, columns: Mapping[str, Any]) -> tuple[str, ...]:
     """The variables of which a change alone can change the class."""
     found = []
     for name in columns:
-        others = np.stack([np.unique(column, return_inverse=True)[1] for other, column in columns.items() if other != name] or [np.zeros(len(classes), int)])
+        others = np.stack(
+            [np.unique(column, return_inverse=True)[1] for other, column in columns.items() if other != name]
+            or [np.zeros(len(classes), int)]
+        )
         _, line = np.unique(others, axis=1, return_inverse=True)
         line = line.reshape(-1)
         lowest, highest = np.full(line.max() + 1, len(classes)), np.full(line.max() + 1, -1)
@@ -178,7 +181,7 @@ def _behind(site: Site, observers: Sequence[Responses], prober: Prober) -> Kerne
     for one in observers:
         seen = values_of(read, one.group)
         assert one.classes is not None
-        rows.append(classes_at(one, one.classes, seen, prober).reshape(len(first), len(bases)))
+        rows.append(classes_at(one, one.classes, seen, prober)[0].reshape(len(first), len(bases)))
     found = kernel(np.concatenate(rows, axis=1))
     if count(found) == 1:
         return None
@@ -210,6 +213,21 @@ def _grouped(
             several = [one for part in parts.values() for one in _joined(part, prober, atoms, more)]
         found += several
     return sorted(found, key=lambda one: min(single.index(s) for s in single if set(s.group) <= set(one.group)))
+
+
+def parts_joined(several: Sequence[Held], prober: Prober, domain: Domain) -> list[Held]:
+    """Those that depend on the same inputs as one, whatever it is that they hold together."""
+    atoms = [variable(name, column) for name, column in domain.columns().items()]
+    by_signature: dict[tuple[str, ...], list[Held]] = {}
+    for one in several:
+        by_signature.setdefault(one.signature, []).append(one)
+    found: list[Held] = []
+    for parts in by_signature.values():
+        group = tuple(site for one in parts for site in one.group)
+        whole = _held(parts[0].layer, group, prober, atoms, ()) if len(parts) > 1 else None
+        members = {site: _said(one) for one in parts for site in one.group}
+        found += parts if whole is None else [replace(whole, members=members)]
+    return found
 
 
 def _same_use(one: Held) -> bytes:

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..statistics import Floats
 from .kernels import Kernel, kernel, representatives
 from .responses import Prober, Responses
-from .statistics import Floats
 
 SAME = 1e-4
 """Values of a place nearer than this share of their range count as one that is known."""
@@ -23,8 +23,8 @@ EFFECTS = 256
 
 def classes_at(
     known: Responses, classes: Kernel, values: Floats, prober: Prober, *, by_effect: bool = True
-) -> NDArray[np.int64]:
-    """[row]: the class of each value of a place, [row, unit].
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """[row]: the class of each value of a place, [row, unit]; and whether inputs give the value.
 
     known: what the place holds in every input, and classes: of each. Values that no input gives are of the class whose
     effect on the output they have; those with none of these effects, or if not by_effect, are of classes of their own,
@@ -32,12 +32,13 @@ def classes_at(
     """
     spread = float(np.ptp(known.values, axis=0).max(initial=0.0)) or 1.0
     found = _nearest(values, known.values, classes, SAME * spread)
-    unknown = np.flatnonzero(found < 0)
+    natural = found >= 0
+    unknown = np.flatnonzero(~natural)
     if len(unknown) and by_effect:
         found[unknown] = _by_effect(known, classes, values[unknown], prober)
     elif len(unknown):
         found[unknown] = int(classes.max()) + 1 + _clusters(values[unknown], SAME * spread)
-    return found
+    return found, natural
 
 
 def _by_effect(of: Responses, classes: Kernel, values: Floats, prober: Prober) -> NDArray[np.int64]:
@@ -65,7 +66,7 @@ def values_of(read: Mapping[Any, Tensor], sites: Sequence[Any]) -> Floats:
 
 
 def known_or_new(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:
-    """[row]: the class of the known row that each is near to; rows near none are classes of their own, with new numbers."""
+    """[row]: the class of the known row that each is near to; rows near none are of new classes, newly numbered."""
     found = _nearest(seen, known, classes, most)
     new = np.flatnonzero(found < 0)
     if len(new):
@@ -91,14 +92,16 @@ def _clusters(rows: Floats, most: float) -> NDArray[np.int64]:
 
 def _nearest(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:
     """[row]: the class of the known row that each is nearest to; -1 where none is near."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
     from scipy.spatial.distance import cdist
 
     first = np.unique(kernel(np.round(known / max(most, 1e-12))), return_index=True)[1]
     if known.shape[1] <= 8:
-        distance, index = cKDTree(known[first]).query(seen, p=np.inf)
+        distance, index = KDTree(known[first]).query(seen, p=np.inf)
     else:
-        apart = np.concatenate([cdist(part, known[first], "chebyshev") for part in np.array_split(seen, -(-len(seen) // 512))])
+        apart = np.concatenate(
+            [cdist(part, known[first], "chebyshev") for part in np.array_split(seen, -(-len(seen) // 512))]
+        )
         index = apart.argmin(1)
         distance = apart[np.arange(len(seen)), index]
     return np.where(distance <= most, classes[first][index], -1)

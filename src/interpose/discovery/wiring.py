@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..interventions import Set
+from ..statistics import Floats
 from .holdings import Held
-from .interventions import Set
 from .kernels import Kernel, common, count, refines, representatives
 from .reading import classes_at, known_or_new, values_of
 from .responses import Prober
-from .statistics import Floats
 
 COMBINATIONS = 4096
 """Of how many combinations of the parents' classes a table is checked at most; of more, so many are drawn."""
@@ -29,8 +29,14 @@ COMBINATIONS = 4096
 BASES = 4
 """In how many inputs each combination is set, at least."""
 
+STRANGE = 10**9
+"""From here on classes are numbered of values that no input gives, and whose effect on the output is that of one that
+inputs give: with other places set too, it may be another.
+"""
+
 DRAWS = 384
 """In how many random settings of everything before it a place is tried as a parent."""
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -51,9 +57,9 @@ class Node:
 class Wire:
     """From which nodes one is computed, and its class (or the output's numbers) for every combination of their classes.
 
-    nodes: the parents themselves, at the places that were set. table: combination of their classes -> class of the child,
-    where classes that no input gives have numbers beyond those of the child. checked: how many combinations were set by hand, each
-    in several bases; of: how many there are.
+    nodes: the parents themselves, at the places that were set. table: combination of their classes -> class of the
+    child, where classes that no input gives have numbers beyond those of the child. checked: how many combinations were
+    set by hand, each in several bases; of: how many there are.
     """
 
     child: str
@@ -100,7 +106,7 @@ class Wiring:
             changed = sources.copy()
             changed[p] = others[p]
             runs.append(changed)
-        found = self._classes_of(child, asked, np.tile(bases, len(runs)), np.concatenate(runs, axis=1))
+        found, _ = self._classes_of(child, asked, np.tile(bases, len(runs)), np.concatenate(runs, axis=1))
         rows = found.reshape(len(runs), DRAWS)
         return [node for p, node in enumerate(asked) if (rows[p + 1] != rows[0]).any()]
 
@@ -118,11 +124,13 @@ class Wiring:
         members = [_members(node.classes) for node in parents]
         wanted = np.repeat(combinations, times, axis=0)
         sources = np.stack([_drawn(members[p], wanted[:, p], self.rng) for p in range(len(parents))])
-        found = self._classes_of(child, parents, self.rng.integers(n, size=len(wanted)), sources)
+        found, natural = self._classes_of(child, parents, self.rng.integers(n, size=len(wanted)), sources)
         rows = found.reshape(len(combinations), times)
         if (rows != rows[:, :1]).any():
             return None
-        table = {tuple(map(int, c)): int(row[0]) for c, row in zip(combinations, rows, strict=True)}
+        strange = ~natural.reshape(len(combinations), times).all(1)
+        known = np.where(strange & (rows[:, 0] < count(child.classes)), STRANGE + np.arange(len(rows)), rows[:, 0])
+        table = {tuple(map(int, c)): int(held) for c, held in zip(combinations, known, strict=True)}
         for i in representatives(common([node.classes for node in parents], n)).tolist():
             combination = tuple(int(node.classes[i]) for node in parents)
             if table.setdefault(combination, int(child.classes[i])) != int(child.classes[i]):
@@ -131,11 +139,11 @@ class Wiring:
 
     def _classes_of(
         self, child: Node, nodes: Sequence[Node], bases: NDArray[np.int64], sources: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """[run]: the class that a child takes with nodes set to what they hold in other inputs.
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """[run]: the class that a child takes with nodes set to what they hold in other inputs; whether inputs give it.
 
-        sources: [node, run]. By its value where that is known, by its effect otherwise; classes that no input gives have
-        numbers beyond those that inputs give.
+        sources: [node, run]. By its value where that is known, by its effect otherwise; classes that no input gives
+        have numbers beyond those that inputs give.
         """
         prober = self.prober
         settings = prober.domain.settings[bases].copy()
@@ -155,7 +163,8 @@ class Wiring:
             seen.append(outputs if child.held is None else values_of(read, sites))
         values = np.concatenate(seen)
         if child.held is None:
-            return known_or_new(values, prober.domain.outputs, child.classes, prober.tol)
+            found = known_or_new(values, prober.domain.outputs, child.classes, prober.tol)
+            return found, found < count(child.classes)
         return classes_at(child.held.responses, child.classes, values, prober, by_effect=not child.held.hidden)
 
 

@@ -1,4 +1,4 @@
-"""A hypothesis put to the test in the network it was made for: interchanges, everything else resampled, values forced."""
+"""A hypothesis put to the test in its network: interchanges, everything else resampled, values forced."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .causal_model import CausalModel
+from ..causal_model import CausalModel
+from ..errors import WrongInput
+from ..interventions import Set
+from ..sites import Site
+from ..statistics import Floats, clopper_pearson
 from .decoding import Decoded
-from .errors import WrongInput
-from .interventions import Set
 from .kernels import representatives
+from .modelling import UNSAID
 from .responses import Domain, Prober
-from .sites import Site
-from .statistics import Floats, clopper_pearson
 
 DRAWS = 1000
 """How many random interchanges each way of interchanging is tried with."""
@@ -73,12 +74,24 @@ class Check:
         return f"{self.name}: {outcome} {self.n:,}{' cases, all there are' if self.exhaustive else ''}{bound}{left}"
 
 
+class _Foreseen:
+    """Sets a variable, but where it would have got a value that no input gives: then what is beside it got one too."""
+
+    def __init__(self, values: Any, size: int) -> None:
+        self.values = list(values) if isinstance(values, list) else [values] * size
+
+    def __call__(self, old: Any) -> list[Any]:
+        """The values, one a case; `UNSAID` where the old one is."""
+        before = old if isinstance(old, list) else [old] * len(self.values)
+        return [UNSAID if was != was else value for was, value in zip(before, self.values, strict=True)]
+
+
 Sources = Mapping[str, NDArray[np.int64]]
 """Variable -> [case]: the input that its value is taken from."""
 
 
 class Verifier:
-    """A network and a causal model that is said to be what it does, held against each other on inputs by their numbers."""
+    """A network and a causal model that is said to be what it does, held against each other."""
 
     def __init__(
         self,
@@ -131,7 +144,9 @@ class Verifier:
         if len(names) < 2:
             return []
         if 2 ** len(names) <= 2 * SUBSETS:
-            sets = [chosen for size in range(2, len(names) + 1) for chosen in itertools.combinations(names, size)][:-SUBSETS - 1:-1]
+            sets = [chosen for size in range(2, len(names) + 1) for chosen in itertools.combinations(names, size)][
+                : -SUBSETS - 1 : -1
+            ]
         else:
             sizes = self.rng.integers(2, len(names), size=SUBSETS - 1)
             sets = [tuple(names[k] for k in sorted(self.rng.choice(len(names), size, replace=False))) for size in sizes]
@@ -209,7 +224,12 @@ class Verifier:
         apart, said = self._apart(outputs, expected)
         bad = np.flatnonzero(apart > self.prober.tol)
         failures = [
-            self._case(int(index[k]), {name: self._setting(int(chosen[k])) for name, chosen in sources.items()}, expected[k], outputs[k])
+            self._case(
+                int(index[k]),
+                {name: self._setting(int(chosen[k])) for name, chosen in sources.items()},
+                expected[k],
+                outputs[k],
+            )
             for k in bad[:20].tolist()
         ]
         n = int(said.sum())
@@ -219,14 +239,14 @@ class Verifier:
     @staticmethod
     def _apart(outputs: Floats, expected: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """How far outputs are from what was expected, 0 where nothing was said; and where something was."""
-        said = ~np.isnan(expected).any(1)
+        said = np.asarray(~np.isnan(expected).any(1))
         apart = np.abs(outputs - expected).max(1)
         return np.where(said, np.where(np.isnan(apart), np.inf, apart), 0.0), said
 
     def _expected(self, index: NDArray[np.int64], written: Mapping[str, Any]) -> Floats:
         """The model's outputs on some inputs with variables set: [case, number]."""
         given = {name: column[index].tolist() for name, column in self.domain.columns().items()}
-        write: dict[str, Callable[[Any], Any] | Any] = {name: Set(value) for name, value in written.items()}
+        write: dict[str, Callable[[Any], Any]] = {name: _Foreseen(value, len(index)) for name, value in written.items()}
         output = self.model.run(given, write=write).output
         width = self.domain.outputs.shape[1]
         return np.array([np.broadcast_to(np.asarray(one, float), (width,)) for one in output])

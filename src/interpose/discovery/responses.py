@@ -1,7 +1,7 @@
 """What the rest of a network makes of the values of a place: a row of outputs for every value, over the same bases.
 
-The row of a source is the output of every base with the place's value from that source. Sources with equal rows hold the
-same for all that follows: their partition is what the place holds, with no hypothesis of what that is.
+The row of a source is the output of every base with the place's value from that source. Sources with equal rows hold
+the same for all that follows: their partition is what the place holds, with no hypothesis of what that is.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .inputs import take
-from .interventions import Set
+from ..inputs import take
+from ..interventions import Set
+from ..network import Network
+from ..sites import Site
+from ..statistics import Floats
 from .kernels import Kernel, count, kernel
-from .network import Network
-from .sites import Site
-from .statistics import Floats
 
 Group = tuple[Site, ...]
 ROWS = 2**15
@@ -34,8 +34,8 @@ SAME = 1e-6
 class Domain:
     """The inputs that are looked at: settings of the input variables, and what the network gives for each.
 
-    names: of the input variables; settings: [input, variable]; outputs: [input, number]; exhaustive: whether these are all
-    settings there are. spread: how many numbers one output has, as they stand in its own shape.
+    names: of the input variables; settings: [input, variable]; outputs: [input, number]; exhaustive: whether these are
+    all settings there are. spread: how many numbers one output has, as they stand in its own shape.
     """
 
     names: tuple[str, ...]
@@ -83,7 +83,9 @@ class Responses:
 class Prober:
     """Runs of a network with places set to values, over a domain; counts them, and keeps what was asked before."""
 
-    def __init__(self, network: Network, domain: Domain, bases: NDArray[np.int64], tol: float, *, rows: int = ROWS) -> None:
+    def __init__(
+        self, network: Network, domain: Domain, bases: NDArray[np.int64], tol: float, *, rows: int = ROWS
+    ) -> None:
         self.network, self.domain, self.bases, self.tol, self.rows = network, domain, bases, tol, rows
         self.runs = 0
         self.known: dict[Group, Responses] = {}

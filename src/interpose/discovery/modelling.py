@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .causal_model import CausalModel, Variable
+from ..causal_model import CausalModel, Variable
+from ..errors import OutsideDomain
+from ..statistics import Floats
 from .decoding import label_of, names_of, plain
-from .errors import OutsideDomain
-from .grammar import Expression, expressions, named, variable
+from .grammar import Expression, expressions, named
 from .holdings import Held
 from .kernels import Kernel, kernel, representatives
 from .responses import Domain
-from .statistics import Floats
-from .wiring import Node, Wire
+from .wiring import STRANGE, Node, Wire
 
 TRIED = 4000
 """How many formulas are tried before a table is taken."""
@@ -27,7 +27,7 @@ SOME = 400
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """How a variable is computed from its parents: in words, and as a function; by a table where no words were found."""
+    """How a variable is computed from its parents: in words, and as a function; a table where there are no words."""
 
     text: str
     parents: tuple[str, ...]
@@ -48,7 +48,8 @@ def causal_model(
     """The model of inputs, held variables and the output, and the formula of each variable that is computed.
 
     names: input variable -> its domain. nodes: of the held variables that are no copies of inputs, in causal order.
-    held: the kernel of the output. strict: whether it is an error to ask for what the network was never seen to do; otherwise the answer is `UNSAID`.
+    held: the kernel of the output. strict: whether it is an error to ask for what the network was never seen to do;
+    otherwise the answer is `UNSAID`.
     """
     values: dict[str, list[Any]] = {name: [plain(v) for v in column] for name, column in domain.columns().items()}
     classes: dict[str, Kernel] = {name: kernel(column) for name, column in domain.columns().items()}
@@ -100,11 +101,13 @@ def _formula(
     parents = sorted(wire.parents, key=len)
     of_class = {one: _by_class(values[one], classes[one]) for one in (*parents, name)}
     if all(isinstance(v, int | float) for column in of_class.values() for v in column):
-        combinations = np.array(list(wire.table))
+        told = np.array(list(wire.table.values()))
+        plain_ones = told < STRANGE
+        combinations, told = np.array(list(wire.table))[plain_ones], told[plain_ones]
         columns = {
             parent: np.array(of_class[parent])[combinations[:, wire.parents.index(parent)]] for parent in parents
         }
-        found = _said(columns, np.array(of_class[name]), np.array(list(wire.table.values())))
+        found = _said(columns, np.array(of_class[name]), told)
         if found is not None:
             compute = _by_position(wire.parents, found[1])
             compute = compute if strict else _table(name, wire, values, classes, otherwise=compute)
@@ -179,8 +182,8 @@ def _table(
 ) -> Callable[..., Any]:
     """A lookup from the parents' values, through their classes, to the child's value.
 
-    otherwise: asked for combinations that were not tried; None raises OutsideDomain. Of what gave the child a value that
-    no input gives, or is one, nothing is said.
+    otherwise: asked for combinations that were not tried; None raises OutsideDomain. Of what gave the child a value
+    that no input gives, or is one, nothing is said.
     """
     numbers = [dict(zip(values[p], classes[p].tolist(), strict=True)) for p in wire.parents]
     of_class = dict(enumerate(_by_class(values[name], classes[name])))

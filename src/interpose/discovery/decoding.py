@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import WrongInput
+from ..errors import WrongInput
+from ..sites import Site
+from ..statistics import Floats
 from .holdings import Held
 from .responses import Prober
-from .sites import Site
-from .statistics import Floats
 
 EXACT = 1e-4
 """A fit is exact where nothing is further off than this share of the range of what is fitted."""
@@ -24,9 +24,9 @@ EXACT = 1e-4
 class Decoded:
     """The rule of one variable: value of the site = slope * variable + intercept, or a table.
 
-    residual: the largest distance of the fit; r_squared; exact: whether the fit is. acted: (slope, intercept) as they show
-    when the site is forced and the output is read, None where that was not clear; known: variable's value -> value of each
-    site, one example a class. lowest, highest: the range of values that inputs give.
+    residual: the largest distance of the fit; r_squared; exact: whether the fit is. acted: (slope, intercept) as they
+    show when the site is forced and the output is read, None where that was not clear; known: variable's value -> value
+    of each site, one example a class. lowest, highest: the range of values that inputs give.
     """
 
     name: str
@@ -110,7 +110,7 @@ def plain(value: Any) -> Any:
 
 
 def _by_acting(held: Held, numbers: Floats, seen: Floats, prober: Prober) -> tuple[float, float] | None:
-    """Slope and intercept as the output tells: a grid of values is forced, and the variable that has their effect is found.
+    """Slope and intercept as the output tells: values are forced, and what has their effect is found.
 
     The output must be a line in the variable: then a forced value's effect says which variable value it stands for.
     """

@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .abstraction import Alignment
-from .causal_model import CausalModel
+from ..abstraction import Alignment
+from ..causal_model import CausalModel
+from ..drawing import draw_alignment
+from ..errors import UnknownPlace, WrongInput, suggest
+from ..interventions import Set
+from ..model import NOTHING, Run
+from ..network import Network
+from ..plots.picture import Picture
+from ..sites import Site
+from ..tables import Table
 from .decoding import Decoded
-from .drawing import draw_alignment
-from .errors import UnknownPlace, WrongInput, suggest
 from .holdings import Held, Layer
-from .interventions import Set
-from .model import NOTHING, Run
 from .modelling import Formula
-from .network import Network
-from .plots.picture import Picture
 from .responses import Domain
-from .sites import Site
-from .tables import Table
 from .verification import Check
 from .wiring import Node, Wire
 
@@ -28,7 +28,7 @@ Verdict = Literal["exact", "verified", "approximate", "partial", "none"]
 
 @dataclass(frozen=True)
 class Inert:
-    """A site that nothing needs: how that is known ("constant", "certified" or "no effect alone"), and why in words."""
+    """A site that nothing needs: how that is known ("constant", "certified" or "no effect"), and why in words."""
 
     site: Site
     grade: str
@@ -36,15 +36,25 @@ class Inert:
 
 
 @dataclass(frozen=True, eq=False)
+class Made:
+    """A model; the same, which says `UNSAID` of what it does not know; formulas; and where its variables are held."""
+
+    model: CausalModel
+    careful: CausalModel
+    formulas: Mapping[str, Formula]
+    alignment: Alignment
+    sites: Mapping[str, tuple[Site, ...]]
+
+
+@dataclass(frozen=True, eq=False)
 class Found:
     """What was discovered: see `discover`.
 
-    model: the algorithm as a causal model, which runs alone; None where the output is not explained.
-    alignment: which sites hold which variable; formulas: how each variable is computed; rules: how it is written.
+    made: the algorithm, as `model`, `formulas` and `alignment`; rules: how each variable is written.
     layers: what each layer holds, silent, graded and distributed sites included; inert: sites that nothing needs.
     wires: parents, with the table of every combination; unwired: variables of which no parents were found.
-    checks: what was tried; verdict: "exact" (every input there is was tried, and everything held), "verified" (a sample),
-        "approximate" (something failed), "partial" (a part is not explained) or "none".
+    checks: what was tried; verdict: "exact" (every input there is was tried, and everything held), "verified" (a
+        sample was), "approximate" (something failed), "partial" (a part is not explained) or "none".
     limits: what all this cannot tell, in sentences. runs: how many rows of the network were run.
     """
 
@@ -55,9 +65,7 @@ class Found:
     nodes: tuple[Node, ...]
     wires: Mapping[str, Wire]
     unwired: tuple[str, ...]
-    model: CausalModel | None
-    formulas: Mapping[str, Formula]
-    alignment: Alignment | None
+    made: Made | None
     rules: Mapping[str, Decoded]
     inert: Mapping[Site, Inert]
     checks: tuple[Check, ...]
@@ -68,6 +76,23 @@ class Found:
     runs: int
     seconds: float = field(repr=False)
     seed: int = 0
+
+    # -- the algorithm ---------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> CausalModel | None:
+        """The algorithm as a causal model, which runs alone; None where the output is not explained."""
+        return self.made.model if self.made is not None else None
+
+    @property
+    def formulas(self) -> Mapping[str, Formula]:
+        """How each variable is computed from its parents."""
+        return self.made.formulas if self.made is not None else {}
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """Which sites hold which variable."""
+        return self.made.alignment if self.made is not None else None
 
     # -- what one asks -----------------------------------------------------------------------------------
 
@@ -117,7 +142,9 @@ class Found:
         rows: list[tuple[str, ...]] = []
         for layer in self.layers:
             rows += [self._row(layer, held) for held in layer.held]
-            rows += [(layer.name, str(held.group[0]), "graded", "", "rows shade into one another") for held in layer.graded]
+            rows += [
+                (layer.name, str(held.group[0]), "graded", "", "rows shade into one another") for held in layer.graded
+            ]
             if layer.distributed:
                 sites = " + ".join(map(str, layer.distributed))
                 rows.append((layer.name, sites, "distributed", "", "every site keeps all inputs apart"))
@@ -127,7 +154,9 @@ class Found:
             wire, formula = self.wires["Y"], self.formulas.get("Y")
             rows.append(("output", "Y", formula.text if formula else "", ", ".join(wire.parents), ""))
         columns = ("layer", "site", "holds", "from", "how")
-        return Table(f"{self.model_name}, on {self._inputs()}: {self.verdict}", columns, tuple(rows), tuple(self._notes()))
+        return Table(
+            f"{self.model_name}, on {self._inputs()}: {self.verdict}", columns, tuple(rows), tuple(self._notes())
+        )
 
     def explain(self) -> str:
         """What was found in a few sentences, made from the numbers."""
@@ -135,7 +164,13 @@ class Found:
         for name in self.variables:
             rule, formula = self.rules[name], self.formulas.get(name)
             where = " and ".join(map(str, rule.sites))
-            how = "" if formula is None or formula.text == name else f", computed as {formula.text}" if not formula.table else f", computed from {' and '.join(formula.parents)} by a table"
+            how = (
+                ""
+                if formula is None or formula.text == name
+                else f", computed as {formula.text}"
+                if not formula.table
+                else f", computed from {' and '.join(formula.parents)} by a table"
+            )
             said.append(f"{where} hold{'s' * (len(rule.sites) == 1)} {name}{how}{self._written(rule)}.")
         if "Y" in self.formulas:
             said.append(f"The output is {self.formulas['Y'].text}.")
@@ -147,7 +182,9 @@ class Found:
     def draw(self) -> Picture:
         """Network and algorithm side by side, with lines from sites to the variables they hold."""
         if self.alignment is None:
-            raise WrongInput(f"No algorithm was found that explains the output ({self.verdict}), so there is none to draw.")
+            raise WrongInput(
+                f"No algorithm was found that explains the output ({self.verdict}), so there is none to draw."
+            )
         return draw_alignment(self.network, self.alignment)
 
     def __repr__(self) -> str:
@@ -224,7 +261,7 @@ def verdict_of(
         return "none"
     if unwired or unexplained or not checks:
         return "partial"
-    if not all(check.holds for check in checks if check.decides):
+    if not all(check.holds for check in checks if check.decides and check.n):
         return "approximate"
     return "exact" if domain.exhaustive else "verified"
 
@@ -254,5 +291,3 @@ def _layer_name(site: Site) -> str:
 
 def _some(labels: Sequence[str], most: int = 6) -> str:
     return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
-
-
