@@ -255,7 +255,7 @@ def verdict_of(
     if not nodes:
         return "none"
     unexplained = any(layer.graded or layer.distributed for layer in layers) or any(
-        node.held is None or node.held.name is None for node in nodes
+        node.held is None or not node.held.is_named for node in nodes
     )
     if all(node.held is not None and node.held.all_apart for node in nodes):
         return "none"

@@ -41,7 +41,8 @@ class Expression:
     rank: 0 for a variable or a call, 1 for a product, 2 for a sum, 3 for what needs brackets inside anything.
     made_of: the variables in it; number: whether its values are numbers, and no labels of a tuple or of a word.
     terms: of a sum of variables the coefficient of each, None for what is no such sum. length: as size, but with what
-    its variables stand for.
+    its variables stand for. again: whether a part is used more than once; uses: its parts, inputs and
+    names found before.
     """
 
     text: str
@@ -53,9 +54,16 @@ class Expression:
     number: bool = True
     terms: Mapping[str, int] | None = None
     length: int = 1
+    again: bool = False
+    uses: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return self.text
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a name that says something: no list of variables, and none used twice."""
+        return self.number and not self.again
 
     @property
     def kernel(self) -> Kernel:
@@ -92,7 +100,9 @@ def variable(name: str, values: Values) -> Expression:
     array = np.asarray(values)
     number = array.dtype.kind in "biuf"
     held = array if number else kernel(array)
-    return Expression(name, 1, 0, held, frozenset((name,)), lambda given: given[name], number, {name: 1})
+    return Expression(
+        name, 1, 0, held, frozenset((name,)), lambda given: given[name], number, {name: 1}, uses=frozenset((name,))
+    )
 
 
 def named(
@@ -124,7 +134,7 @@ def named(
         elif len(short) < 500:
             short.append(expression)
     if found:
-        found.sort(key=lambda one: one.length)
+        found.sort(key=lambda one: (one.again, one.length))
         return Named(found[0], tuple(found[1:]), 0.0, 0.0, tried)
     rates = [violations(one.kernel, held) for one in short]
     errors = [(invariance or 0.0, collapse or 0.0) for invariance, collapse in rates]
@@ -197,7 +207,19 @@ def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) ->
 
     made_of = frozenset().union(*(atom.made_of for _, atom in parts))
     length = sum(abs(c) * atom.length for c, atom in parts)
-    return Expression(text, size, 2, np.asarray(values), made_of, compute, True, terms, length)
+    again = _again([atom for _, atom in parts])
+    return Expression(
+        text, size, 2, np.asarray(values), made_of, compute, True, terms, length, again, _uses([a for _, a in parts])
+    )
+
+
+def _again(parts: Sequence[Expression]) -> bool:
+    """Whether parts share a variable, or one of them uses one twice."""
+    return any(part.again for part in parts) or len(_uses(parts)) < sum(len(part.uses) for part in parts)
+
+
+def _uses(parts: Sequence[Expression]) -> frozenset[str]:
+    return frozenset().union(*(part.uses for part in parts))
 
 
 def _terms(parts: Sequence[tuple[int, Expression]]) -> dict[str, int] | None:
@@ -278,6 +300,11 @@ def _pair(a: Expression, b: Expression, size: int, more: Sequence[Callable[..., 
             yield _made(f"max({a.text}, {b.text})", 0, size, np.maximum, a, b)
             yield _made(f"min({a.text}, {b.text})", 0, size, np.minimum, a, b)
             yield _made(f"{a.inside(1)}*{b.inside(1)}", 1, size, lambda x, y: x * y, a, b)
+            for one, truth in ((a, b), (b, a)):
+                if _is_truth(truth.values):
+                    yield _made(
+                        f"{one.inside(1)}*(not {truth.inside(1)})", 1, size, lambda x, y: x * (1 - y), one, truth
+                    )
             yield _made(f"{a.inside(2)} >= {b.inside(2)}", 3, size, lambda x, y: (x >= y) * 1, a, b)
             yield _made(f"{b.inside(2)} >= {a.inside(2)}", 3, size, lambda x, y: (y >= x) * 1, a, b)
             yield _made(f"{a.inside(2)} = {b.inside(2)}", 3, size, lambda x, y: (x == y) * 1, a, b)
@@ -308,7 +335,7 @@ def _made(text: str, rank: int, size: int, function: Callable[..., Any], *of: Ex
 
     made_of = frozenset().union(*(one.made_of for one in of))
     length = sum(one.length for one in of) + 1
-    return Expression(text, size, rank, values, made_of, compute, length=length)
+    return Expression(text, size, rank, values, made_of, compute, length=length, again=_again(of), uses=_uses(of))
 
 
 def _negated(one: Expression) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .holdings import Held, Layer, parts_joined
+from .holdings import Held, Layer, parts_joined, same_values
 from .kernels import alike, kernel
 from .modelling import name_for, place_of
 from .responses import Domain, Prober
@@ -86,10 +86,10 @@ def _unread(nodes: Sequence[Node], wires: Wires) -> list[Held]:
 
 
 def _with_likes(held: Sequence[Held], apart: Sequence[Held], prober: Prober, domain: Domain) -> tuple[Held, ...]:
-    """What a layer holds, with those of one signature as one wherever one of them stands apart."""
-    signatures = {one.signature for one in held if one in apart}
-    likes = [one for one in held if one.signature in signatures]
-    rest = [one for one in held if one.signature not in signatures]
+    """What a layer holds, with those that are written in one quantity as one wherever one of them stands apart."""
+    quantities = {same_values(one) for one in held if one in apart}
+    likes = [one for one in held if same_values(one) in quantities]
+    rest = [one for one in held if same_values(one) not in quantities]
     return (*rest, *parts_joined(likes, prober, domain)) if likes else tuple(held)
 
 

@@ -49,6 +49,11 @@ class Held:
         return tuple(map(str, self.group))
 
     @property
+    def is_named(self) -> bool:
+        """Whether it has a name that says something: see `Expression.plain`."""
+        return self.name is not None and self.name.exact and self.name.best.plain
+
+    @property
     def size(self) -> float:
         """The length of its name; infinite without one."""
         return self.name.best.size if self.name is not None and self.name.exact else float("inf")
@@ -206,23 +211,34 @@ def _grouped(
         by_signature.setdefault(one.signature, []).append(one)
     found: list[Held] = []
     for several in by_signature.values():
-        for alike in (_same_use, _same_values, lambda one: b""):
+        for alike in (_same_use, same_values, lambda one: b""):
             parts: dict[bytes, list[Held]] = {}
             for one in several:
                 parts.setdefault(alike(one), []).append(one)
             several = [one for part in parts.values() for one in _joined(part, prober, atoms, more)]
-        found += several
+        found += _as_parts(several, prober, atoms)
     return sorted(found, key=lambda one: min(single.index(s) for s in single if set(s.group) <= set(one.group)))
 
 
 def parts_joined(several: Sequence[Held], prober: Prober, domain: Domain) -> list[Held]:
-    """Those that depend on the same inputs as one, whatever it is that they hold together."""
+    """Those that are written in one quantity as one, whatever it is that they hold together."""
     atoms = [variable(name, column) for name, column in domain.columns().items()]
-    by_signature: dict[tuple[str, ...], list[Held]] = {}
+    return _as_one(several, same_values, prober, atoms)
+
+
+def _as_parts(several: Sequence[Held], prober: Prober, atoms: Sequence[Expression]) -> list[Held]:
+    """Those of one use that are no copies, since together they tell less apart than alone, as one: they are parts."""
+    return _as_one(several, _same_use, prober, atoms)
+
+
+def _as_one(
+    several: Sequence[Held], of: Callable[[Held], Any], prober: Prober, atoms: Sequence[Expression]
+) -> list[Held]:
+    alike: dict[Any, list[Held]] = {}
     for one in several:
-        by_signature.setdefault(one.signature, []).append(one)
+        alike.setdefault(of(one), []).append(one)
     found: list[Held] = []
-    for parts in by_signature.values():
+    for parts in alike.values():
         group = tuple(site for one in parts for site in one.group)
         whole = _held(parts[0].layer, group, prober, atoms, ()) if len(parts) > 1 else None
         members = {site: _said(one) for one in parts for site in one.group}
@@ -235,7 +251,7 @@ def _same_use(one: Held) -> bytes:
     return key(one.classes)
 
 
-def _same_values(one: Held) -> bytes:
+def same_values(one: Held) -> bytes:
     """Equal for what is written in one quantity, of whatever use."""
     return key(one.responses.number)
 

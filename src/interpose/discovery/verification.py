@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,18 +72,6 @@ class Check:
         bound = "" if self.exhaustive else f" (at most {100 * self.bound:.2g} % fail)"
         left = f"; {self.unforeseen:,} more gave a variable a value that no input gives" if self.unforeseen else ""
         return f"{self.name}: {outcome} {self.n:,}{' cases, all there are' if self.exhaustive else ''}{bound}{left}"
-
-
-class _Foreseen:
-    """Sets a variable, but where it would have got a value that no input gives: then what is beside it got one too."""
-
-    def __init__(self, values: Any, size: int) -> None:
-        self.values = list(values) if isinstance(values, list) else [values] * size
-
-    def __call__(self, old: Any) -> list[Any]:
-        """The values, one a case; `UNSAID` where the old one is."""
-        before = old if isinstance(old, list) else [old] * len(self.values)
-        return [UNSAID if was != was else value for was, value in zip(before, self.values, strict=True)]
 
 
 Sources = Mapping[str, NDArray[np.int64]]
@@ -244,12 +232,26 @@ class Verifier:
         return np.where(said, np.where(np.isnan(apart), np.inf, apart), 0.0), said
 
     def _expected(self, index: NDArray[np.int64], written: Mapping[str, Any]) -> Floats:
-        """The model's outputs on some inputs with variables set: [case, number]."""
-        given = {name: column[index].tolist() for name, column in self.domain.columns().items()}
-        write: dict[str, Callable[[Any], Any]] = {name: _Foreseen(value, len(index)) for name, value in written.items()}
-        output = self.model.run(given, write=write).output
+        """The model's outputs on some inputs with variables set: [case, number].
+
+        `UNSAID` where any variable, also one that is set, would get a value that no input gives: then what is beside it
+        in the network gets one too.
+        """
+        columns: dict[str, list[Any]] = {n: column[index].tolist() for n, column in self.domain.columns().items()}
+        foreseen = np.ones(len(index), dtype=bool)
+        for name in self.model.order:
+            variable = self.model.variables[name]
+            if variable.parents and variable.mechanism is not None:
+                given = zip(*(columns[parent] for parent in variable.parents), strict=True)
+                columns[name] = [variable.mechanism(*values) for values in given]
+                foreseen &= np.array([one == one for one in columns[name]])
+            if name in written:
+                new = written[name]
+                columns[name] = list(new) if isinstance(new, list) else [new] * len(index)
         width = self.domain.outputs.shape[1]
-        return np.array([np.broadcast_to(np.asarray(one, float), (width,)) for one in output])
+        (output,) = self.model.outputs
+        found = np.array([np.broadcast_to(np.asarray(one, float), (width,)) for one in columns[output]])
+        return np.where(foreseen[:, None], found, UNSAID)
 
     def _setting(self, i: int) -> dict[str, Any]:
         return {name: column[i].item() for name, column in self.domain.columns().items()}

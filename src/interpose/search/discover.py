@@ -238,7 +238,7 @@ def _as_atom(held: Held, known: set[str]) -> list[Expression]:
         return []
     best = held.name.best
     known.add(best.text)
-    return [replace(best, size=1)]
+    return [replace(best, size=1, again=False, uses=frozenset((best.text,)))]
 
 
 # -- the model, and its test ------------------------------------------------------------------------------------

@@ -23,7 +23,12 @@ def answer_of(found: Found, puzzle: Planted) -> Answer:
     layers: dict[str, tuple[Claim, ...]] = {}
     for layer in found.layers:
         layers[layer.name] = tuple(
-            Claim(_sites(node), kernel(tuple(node.classes[order].tolist())), node.name, label)
+            Claim(
+                _sites(node),
+                kernel(tuple(node.classes[order].tolist())),
+                node.name if node.held.is_named else None,
+                label,
+            )
             for node in found.nodes
             if node.held is not None and node.held.layer == layer.name
         )
