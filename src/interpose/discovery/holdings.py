@@ -20,6 +20,9 @@ from .responses import Domain, Group, Prober, Responses
 VALUES, BEHIND = 64, 64
 """How many values of a site without effect, in how many inputs, are tried for what they change in later sites."""
 
+MANY_PARTS = 4
+"""More parts of one quantity than this are told as one."""
+
 CROWD = 10
 """In a layer with more live sites of one signature than this, sites are not tried together two by two."""
 
@@ -216,7 +219,7 @@ def _grouped(
             for one in several:
                 parts.setdefault(alike(one), []).append(one)
             several = [one for part in parts.values() for one in _joined(part, prober, atoms, more)]
-        found += _as_parts(several, prober, atoms)
+        found += _named_as_one(_as_parts(several, prober, atoms), prober, atoms)
     return sorted(found, key=lambda one: min(single.index(s) for s in single if set(s.group) <= set(one.group)))
 
 
@@ -229,6 +232,20 @@ def parts_joined(several: Sequence[Held], prober: Prober, domain: Domain) -> lis
 def _as_parts(several: Sequence[Held], prober: Prober, atoms: Sequence[Expression]) -> list[Held]:
     """Those of one use that are no copies, since together they tell less apart than alone, as one: they are parts."""
     return _as_one(several, _same_use, prober, atoms)
+
+
+def _named_as_one(several: list[Held], prober: Prober, atoms: Sequence[Expression]) -> list[Held]:
+    """What is written in one quantity as one, where some of it has no name alone, or much has, and the whole has one."""
+    found: list[Held] = []
+    quantities: dict[bytes, list[Held]] = {}
+    for one in several:
+        quantities.setdefault(same_values(one), []).append(one)
+    for parts in quantities.values():
+        whole = parts
+        if len(parts) > MANY_PARTS or not all(one.is_named for one in parts):
+            whole = _as_one(parts, same_values, prober, atoms)
+        found += whole if all(one.is_named for one in whole) else parts
+    return found
 
 
 def _as_one(
