@@ -176,7 +176,7 @@ class Found:
             said.append(f"The output is {self.formulas['Y'].text}.")
         if self.inert:
             said.append(f"Nothing needs {_some([str(site) for site in self.inert])}.")
-        said += [f"{check}." for check in self.checks]
+        said += self._tested()
         return " ".join(said) + ("\n\nWhat this cannot tell: " + " ".join(self.limits) if self.limits else "")
 
     def draw(self) -> Picture:
@@ -222,6 +222,19 @@ class Found:
             "none": "is not explained by any algorithm in these sites",
         }[self.verdict]
         return f"On {self._inputs()}, {self.model_name} {verb}."
+
+    def _tested(self) -> list[str]:
+        """How the hypothesis stood the test, in sentences."""
+        tried = [check for check in self.checks if check.decides and check.n]
+        failed = [check for check in tried if not check.holds]
+        n = sum(check.n for check in tried)
+        said = (
+            [f"Put to the test in {n:,} runs of {len(tried)} kinds, it never failed."] if tried and not failed else []
+        )
+        said += [f"The test failed in part: {check}." for check in failed]
+        beyond = [check for check in self.checks if not check.decides and not check.holds]
+        names = " and ".join(check.name.removesuffix(" set to values beyond those") for check in beyond)
+        return [*said, f"Beyond the values that inputs give, it does not hold of {names}."] if beyond else said
 
     def _written(self, rule: Decoded) -> str:
         return f" ({rule})" if rule.slope is not None else ""

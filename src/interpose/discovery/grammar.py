@@ -230,7 +230,8 @@ def _terms(parts: Sequence[tuple[int, Expression]]) -> dict[str, int] | None:
             return None
         for name, times in part.terms.items():
             found[name] = found.get(name, 0) + c * times
-    return dict(sorted(found.items())) if all(found.values()) else None
+    ordered = sorted(found.items(), key=lambda one: (one[0].startswith("("), one[0]))
+    return dict(ordered) if all(found.values()) else None
 
 
 def _written(parts: Sequence[tuple[int, Any]] | Sequence[tuple[int, str, int]]) -> str:

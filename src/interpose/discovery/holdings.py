@@ -235,7 +235,7 @@ def _as_parts(several: Sequence[Held], prober: Prober, atoms: Sequence[Expressio
 
 
 def _named_as_one(several: list[Held], prober: Prober, atoms: Sequence[Expression]) -> list[Held]:
-    """What is written in one quantity as one, where some of it has no name alone, or much has, and the whole has one."""
+    """What is written in one quantity as one, where some has no name alone, or much has, and the whole has one."""
     found: list[Held] = []
     quantities: dict[bytes, list[Held]] = {}
     for one in several:

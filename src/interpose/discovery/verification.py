@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..causal_model import CausalModel
-from ..errors import WrongInput
+from ..errors import OutsideDomain, WrongInput
 from ..interventions import Set
 from ..sites import Site
 from ..statistics import Floats, clopper_pearson
@@ -88,8 +88,9 @@ class Verifier:
         sites: Mapping[str, Sequence[Site]],
         pool: NDArray[np.int64],
         seed: int,
+        beyond: CausalModel,
     ) -> None:
-        self.prober, self.model, self.sites, self.pool = prober, model, sites, pool
+        self.prober, self.model, self.sites, self.pool, self.beyond = prober, model, sites, pool, beyond
         self.domain: Domain = prober.domain
         self.rng = np.random.default_rng(seed)
         self.values = model.run({name: column.tolist() for name, column in self.domain.columns().items()}).values
@@ -174,8 +175,8 @@ class Verifier:
             written = zip(rule.sites, rule.encode(value), strict=True)
             outputs = self._run(index, {site: part.expand(len(index), *part.shape) for site, part in written})
             try:
-                expected = self._expected(index, {name: value})
-            except WrongInput:
+                expected = self._expected(index, {name: value}, self.model if decides else self.beyond)
+            except (WrongInput, OutsideDomain):
                 continue
             apart, said = self._apart(outputs, expected)
             tried, worst = tried + int(said.sum()), max(worst, float(apart.max(initial=0.0)))
@@ -231,7 +232,9 @@ class Verifier:
         apart = np.abs(outputs - expected).max(1)
         return np.where(said, np.where(np.isnan(apart), np.inf, apart), 0.0), said
 
-    def _expected(self, index: NDArray[np.int64], written: Mapping[str, Any]) -> Floats:
+    def _expected(
+        self, index: NDArray[np.int64], written: Mapping[str, Any], model: CausalModel | None = None
+    ) -> Floats:
         """The model's outputs on some inputs with variables set: [case, number].
 
         `UNSAID` where any variable, also one that is set, would get a value that no input gives: then what is beside it
@@ -239,8 +242,9 @@ class Verifier:
         """
         columns: dict[str, list[Any]] = {n: column[index].tolist() for n, column in self.domain.columns().items()}
         foreseen = np.ones(len(index), dtype=bool)
-        for name in self.model.order:
-            variable = self.model.variables[name]
+        model = self.model if model is None else model
+        for name in model.order:
+            variable = model.variables[name]
             if variable.parents and variable.mechanism is not None:
                 given = zip(*(columns[parent] for parent in variable.parents), strict=True)
                 columns[name] = [variable.mechanism(*values) for values in given]
@@ -249,7 +253,7 @@ class Verifier:
                 new = written[name]
                 columns[name] = list(new) if isinstance(new, list) else [new] * len(index)
         width = self.domain.outputs.shape[1]
-        (output,) = self.model.outputs
+        (output,) = model.outputs
         found = np.array([np.broadcast_to(np.asarray(one, float), (width,)) for one in columns[output]])
         return np.where(foreseen[:, None], found, UNSAID)
 

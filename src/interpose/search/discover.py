@@ -273,7 +273,7 @@ def _checks(
     """The model, as it stands, held against the network on inputs of its own."""
     silent = [site for site in places if not _holds(site, made.sites, prober)]
     fresh = prober if others is prober.domain else Prober(prober.network, others, np.arange(len(others)), prober.tol)
-    verifier = Verifier(fresh, made.careful, made.sites, np.arange(len(others)), seed)
+    verifier = Verifier(fresh, made.careful, made.sites, np.arange(len(others)), seed, made.model)
     known = {name: rule for name, rule in rules.items() if name in made.sites}
     checks = verifier.all(silent, known, exhaustive=others.exhaustive)
     prober.runs += 0 if fresh is prober else fresh.runs

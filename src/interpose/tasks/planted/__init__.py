@@ -11,6 +11,7 @@ from .answer import OUTPUT, Answer, Claim
 from .arithmetic import addition
 from .baselines import by_accuracy_alone, by_guessing, by_single_variables
 from .controls import CONTROLS, control
+from .discovered import answer_of, by_discovery
 from .encodings import ENCODINGS, Encoding
 from .instance import VERSION, Planted, planted
 from .key import Cell, Inert, Key, LayerKey
@@ -39,7 +40,9 @@ __all__ = [
     "Step",
     "Truth",
     "addition",
+    "answer_of",
     "by_accuracy_alone",
+    "by_discovery",
     "by_guessing",
     "by_single_variables",
     "control",
