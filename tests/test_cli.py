@@ -90,3 +90,46 @@ def test_pairs_of_capitals_go_round(n):
 
 def test_the_version_is_the_packages():
     assert CliRunner().invoke(app, ["--version"]).output == f"{ip.__version__}\n"
+
+
+# -- discover ------------------------------------------------------------------------------------------------------
+
+
+MODEL = """
+from torch import nn
+from interpose.tasks import adder
+
+def build():
+    return adder.network()
+
+plain = adder.Adder()
+number = 3
+"""
+
+
+@pytest.mark.parametrize("name", ["build", "plain"])
+def test_a_network_in_a_file_is_discovered(tmp_path, name):
+    (tmp_path / "model.py").write_text(MODEL)
+    asked = [f"{tmp_path / 'model.py'}:{name}", "--out", str(tmp_path / "out")]
+    asked += [part for one in ("A=0..4", "B=0,1,2", "C=0..3") for part in ("--input", one)]
+    result = CliRunner().invoke(app, ["discover", *asked])
+    assert result.exit_code == 0, result.output
+    assert "on all 60 inputs: exact" in result.output and "implements this algorithm, exactly" in result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"found.txt", "found.csv", "found.svg", "found.png"}
+    assert "B+C" in (tmp_path / "out" / "found.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "said"),
+    [
+        ("build", "A=9..0", "leaves A without a value"),
+        ("build", "A", "gives no input its values"),
+        ("build", "A=x", "are no values of A"),
+        ("nothing", "A=0..3", "has no 'nothing'"),
+        ("number", "A=0..3", "gives a int"),
+    ],
+)
+def test_what_cannot_be_discovered_is_said_in_a_line(tmp_path, model, value, said):
+    (tmp_path / "model.py").write_text(MODEL)
+    result = CliRunner().invoke(app, ["discover", f"{tmp_path / 'model.py'}:{model}", "--input", value])
+    assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output

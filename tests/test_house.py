@@ -132,6 +132,7 @@ ORDER = [
     "tasks.planted.discovered",
     "tasks.planted",
     "demo",
+    "commands",
     "cli",
 ]
 """Who may import whom: a file imports only from lines above its own."""
