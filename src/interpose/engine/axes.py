@@ -68,12 +68,16 @@ def close(ours: Tensor, theirs: Tensor, share: float = 1.0) -> bool:
     """Whether two tensors are the same but for the rounding of other batch shapes."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
-    if not (ours.is_floating_point() or ours.is_complex()):
+    if not (ours.is_floating_point() or ours.is_complex()) or not ours.numel():
         return bool(torch.equal(ours, theirs))
+    bound = share * rounding(ours.dtype)
+    apart, size = (ours - theirs).abs().max(), theirs.abs().max()
+    if bool((apart + size).isfinite()):
+        return bool(apart <= bound * size.clamp(min=1.0))
     same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+    finite = theirs[theirs.isfinite()].abs()
     apart = torch.where(same, 0.0, (ours - theirs).abs())
-    size = float(theirs[theirs.isfinite()].abs().max()) if bool(theirs.isfinite().any()) else 0.0
-    return bool((apart <= share * rounding(ours.dtype) * max(1.0, size)).all())
+    return bool((apart <= bound * max(1.0, float(finite.max()) if len(finite) else 0.0)).all())
 
 
 def rounding(dtype: torch.dtype) -> float:
