@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 import interpose as ip
-from interpose.interventions import Set
 from interpose.metrics import Scored
 from interpose.pairs import Pairs
 from interpose.tasks import adder
@@ -28,12 +28,14 @@ def question(*, n: int = 50) -> Question:
 
 
 def scan(pairs: Question) -> Callable[[], Any]:
-    """One call a variable; both directions, every pair kept, as labelled data."""
+    """One call; both directions, every pair kept, each share under the name of its variable and neuron."""
     net = adder.network()
+    sites = net.neurons("l1", "l2")
 
     def run() -> Any:
-        found = [ip.scan(net, chosen, net.neurons("l1", "l2"), metric=ip.matches) for chosen in pairs.values()]
-        return [one.data.ybs.mean("pair").to_numpy().ravel() for one in found]
+        scans = ip.scan(net, pairs, sites, metric=ip.matches)
+        found = {name: dict(zip(one.labels, one.ybs.mean(0), strict=True)) for name, one in scans.items()}
+        return [list(shares.values()) for shares in found.values()]
 
     return run
 
@@ -94,22 +96,26 @@ def tutorial(pairs: Question) -> Callable[[], Any]:
 # -- the sweep alone: the output with one neuron from the source, [variable, neuron, pair] -----------------------------
 
 
-def sweep(pairs: Question) -> Callable[[], Any]:
-    """A source run that reads, and a sweep, in one direction; numbers without labels."""
+def sweep(pairs: Question, *, engine: ip.Engine | None = None) -> Callable[[], Any]:
+    """All runs of all three data sets at once, in both directions; numbers without labels."""
     net = adder.network()
-    sites = net.neurons("l1", "l2")
-    rows = {name: (net.numbers(chosen.base), net.numbers(chosen.source)) for name, chosen in pairs.items()}
+    net.engine = engine or net.engine
+    sites = [(site,) for site in net.neurons("l1", "l2")]
+    together = Pairs.joined(list(pairs.values()))
+    base, source = net.numbers(together.base), net.numbers(together.source)
+    metric, ends = Scored(ip.value, together), [len(chosen) for chosen in pairs.values()]
 
-    @torch.no_grad()
     def run() -> Any:
-        found = []
-        for name, (base, source) in rows.items():
-            donor = net.run(source, read=sites)
-            writes = [{site: Set(donor[site])} for site in sites]
-            found.append(net.sweep(base, writes, metric=Scored(ip.value, pairs[name])).numpy())
-        return found
+        found = net.four_runs(base, source, sites, metric=metric)
+        assert found is not None
+        return list(np.split(found.ybs.T, np.cumsum(ends)[:-1], axis=1))
 
     return run
+
+
+def unchecked(pairs: Question) -> Callable[[], Any]:
+    """The same without a run that is held against it, which nobody writes by hand either."""
+    return sweep(pairs, engine=ip.Engine(check=False))
 
 
 def by_hand(pairs: Question) -> Callable[[], Any]:
@@ -139,10 +145,11 @@ def by_hand(pairs: Question) -> Callable[[], Any]:
 
 
 END_TO_END = (
-    Contender("interpose", "`ip.scan` a variable: both directions, labelled results", scan),
+    Contender("interpose", "one `ip.scan`: both directions, every pair kept, results by name", scan),
     Contender("nnsight", "the tutorial's own loop: one direction, a share a neuron", tutorial, "nnsight"),
 )
 SWEEPS = (
-    Contender("interpose", "a source run and `Network.sweep` a variable, one direction", sweep),
+    Contender("interpose", "`Network.four_runs`, both directions, `Engine(check=False)`", unchecked),
+    Contender("interpose, checked", "the same, and a small run that is held against it", sweep),
     Contender("torch, by hand", "a source forward and one batched forward a variable", by_hand),
 )

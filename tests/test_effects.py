@@ -387,6 +387,9 @@ class Parts(ip.Network):
         super().__init__(*args, **kwargs)
         self.ticks, self.work = ticks, Work(("parts",), 3, 7, 11.0, noise, frozenset(unreachable))
 
+    def four_runs(self, base, source, places, *, metric):
+        return None
+
     def sweep(self, inputs, writes, *, metric):
         scores = torch.stack([metric(self.run(inputs, write=write).output) for write in writes])
         for part in self.ticks:
@@ -618,7 +621,9 @@ def test_what_counts_as_no_difference_follows_the_scale_of_the_metric(scale):
             "Adder is no model. Give a Network",
         ),
         (lambda n, d: ip.effects(d["A"], n, ["h12"], ip.value), errors.WrongInput, "Pairs is no model."),
-        (lambda n, d: ip.scan(n, d, ["h12"], ip.value), errors.WrongPairs, "dict is no Pairs."),
+        (lambda n, d: ip.effects(n, d, ["h12"], ip.value), errors.WrongPairs, "dict is no Pairs."),
+        (lambda n, d: ip.scan(n, {"A": [1, 2]}, ["h12"], ip.value), errors.WrongPairs, "list is no Pairs."),
+        (lambda n, d: ip.scan(n, {}, ["h12"], ip.value), errors.WrongPairs, "the dict of them is empty"),
         (lambda n, d: ip.scan(n, d["A"], ["h12"], lambda output: output), errors.WrongMetric, "too many positional"),
         (lambda n, d: n.run([1, 2, 3], read="h12"), errors.WrongInput, "read is one place, 'h12'. Give a list of them"),
         (

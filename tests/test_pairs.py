@@ -1,11 +1,14 @@
 """Pairs: what varies, where they come from, and how they are cut."""
 
+import itertools
 import random
 import re
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import interpose as ip
 from interpose import errors
@@ -89,6 +92,40 @@ def test_a_split_shares_no_input(model):
     assert first.base == pairs.split(seed=1)[0].base != pairs.split(seed=2)[0].base
     with pytest.raises(errors.Unsatisfiable, match="share their inputs and cannot be split"):
         ip.Pairs([1, 1], [2, 3]).split()
+
+
+def test_where_all_pairs_hang_together_inputs_are_parted_and_what_lies_between_is_counted():
+    ring = ip.Pairs([[i] for i in range(19)], [[(i + 1) % 19] for i in range(19)])
+    parts = ring.split()
+    assert [len(part) for part in parts] == [9, 8] and parts.dropped == 2
+    for one, other in itertools.combinations(parts, 2):
+        assert not {x[0] for x in (*one.base, *one.source)} & {x[0] for x in (*other.base, *other.source)}
+    three = ring.split(parts=3, seed=4)
+    assert len(three) == 3 and sum(map(len, three)) + three.dropped == 19
+    with pytest.raises(errors.WrongInput, match="parts=1"):
+        ring.split(parts=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=2, max_size=60), st.integers(2, 3))
+def test_parts_never_share_an_input(ends, parts):
+    pairs = ip.Pairs([[a] for a, _ in ends], [[b] for _, b in ends])
+    try:
+        found = pairs.split(parts=parts)
+    except errors.Unsatisfiable:
+        return
+    inputs = [{x[0] for x in (*part.base, *part.source)} for part in found]
+    assert all(not a & b for a, b in itertools.combinations(inputs, 2))
+    assert sum(map(len, found)) + found.dropped == len(pairs) and all(map(len, found))
+
+
+def test_clusters_go_by_family_by_base_and_by_what_sources_have_in_common():
+    assert ip.Pairs([[1], [2], [3]], [[4], [5], [6]], families=("a", "b", "a")).clusters().tolist() == [0, 1, 0]
+    assert ip.Pairs([[1], [2], [3]], [[9], [9], [8]]).clusters().tolist() == [0, 0, 1]
+    ring = ip.Pairs([[i] for i in range(5)], [[(i + 1) % 5] for i in range(5)])
+    assert ring.clusters().tolist() == [0, 1, 2, 3, 4]
+    every = ip.Pairs([[i] for i in range(3) for _ in range(2)], [[j] for i in range(3) for j in range(3) if j != i])
+    assert set(every.clusters()) == {0}
+    assert ring[[1, 3]].families is None and ip.Pairs([[1]], [[2]], families=["x"]).swapped().families == ["x"]
 
 
 def test_pairs_that_share_a_base_are_one_cluster_unless_drawn_independently(model):

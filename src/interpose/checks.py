@@ -14,22 +14,36 @@ from .grid import Group
 from .inputs import count, examples, join, key, take
 from .interventions import Set
 from .metrics import Metric, name_of, numeric, score
-from .model import NOTHING, Model, Run, Work
+from .model import NOTHING, FourRuns, Model, Run, Work
 from .pairs import Pairs
 from .statistics import Floats
+from .structures import distances
 
 ROUNDING = 1e-3
 """The same row in batches of different sizes may differ by this share of the largest value; more is no rounding."""
 
 
 def checked(
-    model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric: Metric, *, tol: float | None, batch_size: int
+    model: Model[Any],
+    pairs: Pairs,
+    groups: Sequence[Group],
+    metric: Metric,
+    *,
+    known: FourRuns | None,
+    tol: float | None,
+    batch_size: int,
 ) -> tuple[float, Work]:
-    """The noise floor, once every check has passed, and the work of checking. Raises what the checks raise."""
+    """The noise floor, once every check has passed, and the work of checking. Raises what the checks raise.
+
+    known: what was measured of the first pairs in a way that makes these checks itself, but for that of the cuts.
+    """
     counted = _Counted(model)
-    unlike = two_unlike(pairs)
-    few = unlike if batch_size > 1 else pairs[:1]
-    noise = noise_floor(counted, few, groups, metric, unlike=None if few is unlike else unlike)
+    if known is None:
+        unlike = two_unlike(pairs)
+        few = unlike if batch_size > 1 else pairs[:1]
+        noise = noise_floor(counted, few, groups, metric, unlike=None if few is unlike else unlike)
+    else:
+        noise = known.work.noise
     check_cuts(counted, pairs[:batch_size], groups, metric, max(tol or 0.0, 10 * noise))
     return noise, counted.work
 
@@ -45,7 +59,7 @@ def noise_floor(
     a metric's own tolerance is less than 10 x what outputs differ by without a reason.
     """
     flat = list(dict.fromkeys(place for group in groups for place in group))
-    first, again = repeatable(model, few.base, flat)
+    first, again = repeatable(model, few.base, flat, others=few.source)
     reference, repeated = score(metric, first.output, few), score(metric, again.output, few)
     size = max(1.0, float(reference.abs().max()))
     if unlike is not None:
@@ -101,10 +115,7 @@ def change_of(ours: Any, theirs: Any, rows: int) -> Floats:
                 f"Base and source hold {tuple(ours.shape)} and {tuple(theirs.shape)} at the same place. Pairs need one "
                 "length."
             )
-        a, b = (x.detach().cpu().to(torch.complex128 if x.is_complex() else torch.float64) for x in (ours, theirs))
-        same = (a == b) | (a.isnan() & b.isnan())
-        flat = torch.where(same, 0.0, (b - a).abs()).nan_to_num(nan=torch.inf).reshape(rows, -1)
-        return flat.max(1).values.numpy() if flat.shape[1] else np.zeros(rows)
+        return distances(ours, theirs).reshape(rows, ours.numel() // max(rows, 1)).max(1, initial=0.0)
     return np.array([_apart(a, b) for a, b in zip(ours, theirs, strict=True)])
 
 
@@ -123,11 +134,24 @@ def two_unlike(pairs: Pairs) -> Pairs:
     )
 
 
-def repeatable(model: Model[Any], inputs: Any, places: Sequence[Any] = ()) -> tuple[Run[Any], Run[Any]]:
-    """Two runs of the same inputs, which must give the same but for rounding. Raises NotRepeatable."""
+def repeatable(
+    model: Model[Any], inputs: Any, places: Sequence[Any] = (), *, others: Any = None
+) -> tuple[Run[Any], Run[Any]]:
+    """Two runs of the same inputs, which must give the same but for rounding. Raises NotRepeatable.
+
+    others: inputs to run before a third run, so that what a model remembers of its last run is another.
+    """
     model.ready()
-    runs = model.run(inputs, read=places), model.run(inputs, read=places)
-    held = [([numeric(run.output)], *([run[place]] for place in places)) for run in runs]
+    first, again = model.run(inputs, read=places), model.run(inputs, read=places)
+    _check_repeats(model, first, again, places)
+    if others is not None:
+        model.run(others)
+        _check_repeats(model, first, model.run(inputs, read=places), places)
+    return first, again
+
+
+def _check_repeats(model: Model[Any], first: Run[Any], again: Run[Any], places: Sequence[Any]) -> None:
+    held = [([numeric(run.output)], *([run[place]] for place in places)) for run in (first, again)]
     for (ours,), (theirs,) in zip(*held, strict=True):
         if ours is None or theirs is None:
             continue
@@ -137,7 +161,6 @@ def repeatable(model: Model[Any], inputs: Any, places: Sequence[Any] = ()) -> tu
                 f"Two identical runs of {model_name(model)} disagree, by {drift:.3g}. Something in it is random, or "
                 "remembers earlier runs: switch dropout and the like off with module.eval()."
             )
-    return runs
 
 
 def check_rows_alone(model: Model[Any], inputs: Any, together: Any) -> None:

@@ -37,22 +37,21 @@ def adder_part(out: Path, say: Say) -> None:
     """The tutorial's adder: three maps, the mediators, the circuit, and the abstraction, tested by interchange."""
     network, hypothesis = adder.network(), adder.hypothesis()
     say("1. A network that computes A + B + C. Which of its neurons carry what?\n")
-    scans = {name: scan(network, pairs, network.neurons("l1", "l2"), matches) for name, pairs in adder.pairs().items()}
+    scans = scan(network, adder.pairs(), network.neurons("l1", "l2"), matches)
     for found in scans.values():
         say(f"{found.table()}\n")
-    mediators = {name: found.mediators() for name, found in scans.items()}
+    mediators = scans.mediators()
     for site in dict.fromkeys(site for sites in mediators.values() for site in sites):
         say(f"{site} carries {' and '.join(name for name, sites in mediators.items() if site in sites)}.")
     claim = adder.alignment()
     accuracy = interchange_accuracy(network, claim)
     say(f"\nThe claim: {', '.join(f'{variable} is held at {places[0]}' for variable, places in claim.items())}.")
     say(f"{accuracy.table()}\n")
-    first, *others = scans.values()
     pictures = {
         "adder-hypothesis": draw(hypothesis),
         "adder-network": draw(network, [1, 2, 3]),
         "adder-interchange": draw_interchange(network, [1, 2, 3], {"h12": [4, 2, 3]}),
-        "adder-maps": first.heatmap(*others),
+        "adder-maps": scans.heatmap(),
         "adder-circuit": draw_circuit(network, mediators),
         "adder-alignment": draw_alignment(network, claim),
     }

@@ -74,6 +74,10 @@ class WrongAnswers(InterposeError, ValueError):
     """Answers that one next token cannot tell apart."""
 
 
+class WrongNumbers(InterposeError, ValueError):
+    """Numbers from which a statistic cannot be computed as it was asked for."""
+
+
 class WrongMetric(InterposeError, ValueError):
     """A metric that does not give one finite number a pair."""
 

@@ -48,9 +48,12 @@ class Question:
         return hashlib.sha256(json.dumps(dict(self.parts), sort_keys=True).encode()).hexdigest()
 
 
-def question(model: Any, pairs: Pairs, groups: Sequence[Group], metric: Metric, key: str | None) -> Question:
+def question(
+    model: Any, pairs: Pairs, groups: Sequence[Group], metric: Metric, key: str | None, *, asked: Any = None
+) -> Question:
     """The question that a measurement answers.
 
+    asked: which runs are made, with a text of its own.
     key: the user's own name for what cannot be told from another by looking at it, such as a lambda.
     Raises WrongStore where there is such a thing, and no key.
     """
@@ -70,7 +73,8 @@ def question(model: Any, pairs: Pairs, groups: Sequence[Group], metric: Metric, 
         "parameters": told(metric, unknown) if key is None else "",
         "key": key,
         "places": [" + ".join(map(_place, group)) for group in groups],
-        "intervention": "interchange",
+        "intervention": "interchange" if asked is None else asked.told,
+        **({} if getattr(asked, "pinned", None) is None else {"values": _values(asked.pinned, unknown)}),
         "lenses": told(lenses, unknown),
         "dtype": _precision(model),
         "semantics": SEMANTICS,
@@ -226,6 +230,10 @@ def _tokens(model: Any, inputs: Any) -> Any:
     if getattr(model, "tokenizer", None) is None or not isinstance(inputs, list | tuple):
         return inputs
     return [model.token_ids(text) if isinstance(text, str) else text for text in inputs]
+
+
+def _values(pinned: Sequence[Mapping[Any, Any]], unknown: list[str]) -> str:
+    return told([[(_place(place), value) for place, value in values.items()] for values in pinned], unknown)
 
 
 def _place(place: Any) -> str:

@@ -48,6 +48,19 @@ def take(inputs: Any, index: Sequence[int]) -> Any:
     return [inputs[i] for i in index]
 
 
+def repeat(inputs: Any, times: int) -> Any:
+    """All the examples so many times, one set after the other, in the form the inputs have."""
+    if isinstance(inputs, Tensor):
+        return inputs.repeat(times, *[1] * (inputs.ndim - 1))
+    if isinstance(inputs, np.ndarray):
+        return np.tile(inputs, (times, *[1] * (inputs.ndim - 1)))
+    if isinstance(inputs, Mapping):
+        return {name: repeat(column, times) for name, column in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(repeat(column, times) for column in inputs)
+    return list(inputs) * times
+
+
 def examples(inputs: Any) -> list[Any]:
     """One element an example; of columns, a dict or tuple of each row's values."""
     if isinstance(inputs, Mapping):
@@ -121,10 +134,17 @@ def named_numbers(inputs: Any, names: Sequence[str]) -> Tensor:
     if isinstance(inputs, Mapping):
         check_names(inputs, names)
         tensor = torch.stack(torch.broadcast_tensors(*(_as_tensor(inputs[name]) for name in names)), dim=-1)
-    elif isinstance(inputs, Sequence) and len(inputs) and all(isinstance(row, Mapping) for row in inputs):
+    elif (
+        isinstance(inputs, Sequence)
+        and len(inputs)
+        and all(issubclass(kind, Mapping) for kind in set(map(type, inputs)))
+    ):
+        wanted = set(names)
         for row in inputs:
-            check_names(row, names)
-        tensor = torch.tensor([[float(row[name]) for name in names] for row in inputs], dtype=torch.float64)
+            if row.keys() != wanted:
+                check_names(row, names)
+        columns = [[row[name] for row in inputs] for name in names]
+        tensor = torch.from_numpy(np.array(columns, dtype=np.float64).T)
     else:
         tensor = _as_tensor(inputs)
     if tensor.ndim == 0 or tensor.shape[-1] != len(names):
@@ -132,6 +152,11 @@ def named_numbers(inputs: Any, names: Sequence[str]) -> Tensor:
             f"An input holds {len(names)} numbers, {', '.join(names)}; this one has shape {tuple(tensor.shape)}."
         )
     return tensor
+
+
+def _are_mappings(rows: Sequence[Any]) -> bool:
+    kinds = set(map(type, rows))
+    return bool(kinds) and all(issubclass(kind, Mapping) for kind in kinds)
 
 
 def _as_tensor(numbers: Any) -> Tensor:

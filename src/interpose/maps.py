@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from .errors import UnknownPlace, WrongMetric
+from .errors import UnknownPlace, WrongMetric, suggest
 from .grid import axes_of, axis_labels, cells_of
 from .plots.heatmap import Panel, heatmap
 from .plots.picture import Picture
-from .results import Effects
+from .results import Effects, dataset
 from .statistics import ALPHA, LEVEL, P0, Floats, number, pairs_to_exclude
 from .tables import Table
 
@@ -131,6 +133,59 @@ class Scan(Effects):
             hover=hover.tolist(),
             undefined=undefined,
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scans(Mapping[str, Scan]):
+    """Maps of the same places for several questions, by name: which places mediate A, which B?"""
+
+    scans: Mapping[str, Scan]
+
+    def __getitem__(self, name: str) -> Scan:
+        if name not in self.scans:
+            raise UnknownPlace(f"There is no scan {name!r}. {suggest(name, self.scans)}")
+        return self.scans[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scans)
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def mediators(
+        self, *, delta: float | None = None, p0: float = P0, alpha: float = ALPHA
+    ) -> dict[str, tuple[Any, ...]]:
+        """For each name the places whose verdict is "mediates", the strongest first."""
+        return {name: scan.mediators(delta=delta, p0=p0, alpha=alpha) for name, scan in self.items()}
+
+    def heatmap(self, *, effect: Literal["nie", "tie"] = "nie", top: float | None = None) -> Picture:
+        """The maps side by side on one scale, as `Scan.heatmap` draws them."""
+        first, *others = self.values()
+        return first.heatmap(*others, effect=effect, top=top)
+
+    def table(self, *, most: int = 20) -> Table:
+        """The tables of all the maps as one."""
+        tables = {name: scan.table(most=most) for name, scan in self.items()}
+        first = next(iter(self.values()))
+        rows = tuple((name, *row) for name, table in tables.items() for row in table.rows)
+        notes = tuple(f"{name}: {note}" for name, table in tables.items() for note in table.notes)
+        columns = ("", *next(iter(tables.values())).columns)
+        return Table(f"What carries {', '.join(self)}? Metric: {first.metric}, {first.model}", columns, rows, notes)
+
+    @cached_property
+    def data(self) -> Any:
+        """All of the maps as one xarray `Dataset`, with a dim `variable` more; pairs that one has less of are NaN."""
+        return dataset(list(self.values()), list(self))
+
+    def to_frame(self) -> Any:
+        """The per-pair values as a pandas DataFrame, one row a name, pair and cell."""
+        return self.data.to_dataframe().reset_index()
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 def as_scan(effects: Effects) -> Scan:

@@ -1,8 +1,9 @@
 """Metrics: functions (output, pairs) -> [pair], one number a pair. A metric never averages.
 
 What is said of a metric beside its numbers stands on it as attributes: `needs`, the parts of `Pairs` it reads;
-`binary`, whether it says yes (1) or no (0), so that its averages are shares; and `columns`, the part of `Pairs` that
-numbers the only units of the output it reads ("answers"), so that the others need not be computed.
+`binary`, whether it says yes (1) or no (0), so that its averages are shares; `columns`, the part of `Pairs` that
+numbers the only units of the output it reads ("answers"), so that the others need not be computed; and `rowwise`,
+whether it reads nothing of the pairs but what it needs, so that several runs of them can be scored in one call.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .errors import WrongMetric, WrongPairs, WrongShape
 from .pairs import Pairs
+from .structures import mapped
 
 MAKERS = {"targets": "Pairs.varying(causal_model, ...)", "answers": "Pairs.from_prompts(lm, ...)"}
 
@@ -42,6 +44,9 @@ def value(output: Any, pairs: Pairs) -> Tensor:
     return numbers
 
 
+value.rowwise = True  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class Matches:
     """1 where the output is the pair's target, 0 where it is not; its mean is a share.
@@ -56,6 +61,7 @@ class Matches:
     tol: float = 1e-3
     name = "matches"
     binary = True
+    rowwise = True
     needs = ("targets",)
 
     def __post_init__(self) -> None:
@@ -131,6 +137,7 @@ def logit_difference(logits: Tensor, pairs: Pairs) -> Tensor:
 
 logit_difference.needs = ("answers",)  # type: ignore[attr-defined]
 logit_difference.columns = "answers"  # type: ignore[attr-defined]
+logit_difference.rowwise = True  # type: ignore[attr-defined]
 
 
 def name_of(metric: Metric) -> str:
@@ -144,20 +151,19 @@ def is_binary(metric: Metric) -> bool:
     return bool(getattr(metric, "binary", False))
 
 
-def require(metric: Metric, pairs: Pairs) -> None:
-    """Raise WrongPairs if the pairs lack what the metric needs; called before the first forward pass."""
+def require(metric: Metric) -> None:
+    """Raise WrongMetric for what cannot be called as a metric is; asked before the first forward pass."""
     if not callable(metric) or isinstance(metric, type):
         raise WrongMetric(
             f"{metric!r} is no metric. A metric is a function (output, pairs) -> [pair], such as ip.value, ip.matches, "
             "ip.Matches(tol=0.1) or ip.logit_difference."
         )
     try:
-        inspect.signature(metric).bind(None, pairs)
+        inspect.signature(metric).bind(None, None)
     except TypeError as error:
         raise WrongMetric(f"{name_of(metric)!r} is called with an output and its pairs, but: {error}.") from None
     except ValueError:  # a callable that has no signature to read
         pass
-    require_parts(metric, pairs)
 
 
 def require_parts(metric: Metric, pairs: Pairs) -> None:
@@ -213,6 +219,19 @@ class Scored:
 
     def __call__(self, output: Any) -> Tensor:
         return score(self.metric, output, self.pairs)
+
+    def blocks(self, output: Any, count: int) -> Tensor:
+        """[block, pair]: the scores of an output that holds so many blocks, each of which has a row a pair."""
+        n = len(self.pairs)
+        if not getattr(self.metric, "rowwise", False):
+            parts = [mapped(output, lambda _, x, k=k: x[k * n : (k + 1) * n]) for k in range(count)]
+            return torch.stack([self(part) for part in parts])
+        targets = self.pairs.targets if (known := numeric(self.pairs.targets)) is None else known
+        parts = {"targets": targets, "answers": self.pairs.answers}
+        wanted: dict[str, Any] = {
+            name: part for name, part in parts.items() if name in getattr(self.metric, "needs", ())
+        }
+        return score(self.metric, output, Pairs(range(n), range(n), **wanted).repeated(count)).view(count, n)
 
 
 def numeric(column: Any) -> Tensor | None:

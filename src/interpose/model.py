@@ -13,11 +13,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import UnknownPlace, WrongInput
 
 Place = TypeVar("Place", bound=Hashable)
+Floats = NDArray[np.float64]
 Intervention = Callable[[Any], Any]
 """A function old -> new. A plain value is short for `Set(value)`."""
 
@@ -162,6 +164,27 @@ class Work:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class FourRuns:
+    """What every effect is a contrast of, for some pairs and places.
+
+    ybb, yss: [pair], the base and the source input untouched.
+    ybs, ysb: [pair, place], the base input with the source's value at the place, and the source input with the base's.
+    response: [pair, place], the largest change of the place's own value between base and source.
+    unreachable: [pair, place], whether nothing leads from the place to what the metric reads.
+    checked: whether runs were repeated and rows held against rows of other batches on the way.
+    """
+
+    ybb: Floats
+    yss: Floats
+    ybs: Floats
+    ysb: Floats
+    response: Floats
+    unreachable: NDArray[np.bool_]
+    work: Work
+    checked: bool = field(default=False, kw_only=True)
+
+
 class Model(Protocol[Place]):
     """Anything that runs inputs and lets its places be read and overwritten."""
 
@@ -202,3 +225,11 @@ class Model(Protocol[Place]):
             Work(("one run a write",), len(writes), sum(score.numel() for score in scores))
         )
         return torch.stack(scores)
+
+    def four_runs(self, base: Any, source: Any, places: Sequence[Any], *, metric: Score) -> FourRuns | None:
+        """The four runs of every pair and place at once, where a model has a way that costs less than asking for each.
+
+        places: places or groups of them. None where it has none, or where a check on the way did not hold: then the
+        runs are asked for one after another.
+        """
+        return None

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .causal_model import CausalModel
+from .engine.once import Plans, four_runs
 from .engine.probe import Refused
-from .engine.question import ALL, Engine
+from .engine.question import ALL, UNCHECKED, Engine
 from .engine.sweep import swept
 from .errors import (
+    InterposeError,
     NotRepeatable,
     UnknownPlace,
     WrongInput,
@@ -28,7 +30,8 @@ from .errors import (
 from .featurizers import NEURONS
 from .inputs import call_arguments, named_numbers
 from .interventions import Set, as_intervention
-from .model import NOTHING, Model, Run, Score, Work, assigned, several, untold
+from .metrics import Scored
+from .model import NOTHING, FourRuns, Model, Run, Score, Work, assigned, several, untold
 from .neuron_graph import neuron_graph
 from .sites import EACH, Site, parse
 from .taps import Order, RunTaps, call, refuse_overlap
@@ -80,6 +83,7 @@ class Network(Model[Site]):
             name: Site("", units=i, end="input", name=name, coordinates=(("input", name, i),))
             for i, name in enumerate(self.inputs)
         }
+        self._plans: Plans = {}
         self._placed: WeakValueDictionary[int, Site] = WeakValueDictionary()  # sites that are known to be here
         self.paths = {part: path for path, part in reversed(self.modules.items())}
         for name in (*self.inputs, *names):
@@ -231,6 +235,26 @@ class Network(Model[Site]):
                     notes = (f"One run a write: {reason}.",)
             getattr(metric, "record", untold)(Work(notes=notes))
             return super().sweep(inputs, writes, metric=metric)
+
+    def four_runs(self, base: Any, source: Any, places: Sequence[Any], *, metric: Score) -> FourRuns | None:
+        """The four runs of every pair and site in one pass, without gradients; None where that does not pay.
+
+        It pays on small networks, where passes cost more than their products. Unless the engine is told not to check,
+        a small plain run is held against it.
+        """
+        groups = [place if isinstance(place, list | tuple) else (place,) for place in places]
+        if self.engine not in (ALL, UNCHECKED) or any(len(group) != 1 for group in groups):
+            return None
+        if not isinstance(metric, Scored):
+            return None
+        sites = [self.place(site) for (site,) in groups]
+        try:
+            self.ready()
+            ours, theirs = self.arguments(base, sites), self.arguments(source, sites)
+        except InterposeError:
+            return None
+        with torch.no_grad():
+            return four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
 
     def unembedding(self) -> str | None:
         """The path of the layer whose units are the outcome, where that is known."""

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import Unsatisfiable, WrongAnswers, WrongInput, WrongPairs
-from .inputs import count, examples, key, take
+from .errors import Unsatisfiable, WrongInput, WrongPairs
+from .inputs import count, examples, join, key, repeat, take
+from .prompts import answer_ids, lined_up, token_answers, token_columns
+from .splitting import components, parted
 
 MOST_ENUMERATED = 1_000_000
+PARTS = ("base", "source", "targets", "answers", "swapped_targets", "families")
+WORDS = ("tokens", "source_tokens")
+"""What has one entry a pair: examples of any form, and texts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,7 @@ class Pairs:
     tokens, source_tokens: [pair][position], the tokens of base and source as text, for labels.
     exhaustive: these are all the pairs there are, so no interval is owed.
     independent: the pairs were drawn independently of each other, so each is its own cluster.
+    families: [pair], a name for what pairs have in common, such as their template; then a family is a cluster.
 
     Raises WrongPairs if base and source differ in number, or differ where they should not.
     """
@@ -48,14 +55,22 @@ class Pairs:
     independent: bool = False
     swapped_targets: Any = None
     source_tokens: tuple[tuple[str, ...], ...] | None = None
+    families: Any = None
 
     def __post_init__(self) -> None:
         names = (self.varies,) if isinstance(self.varies, str) else tuple(self.varies)
         object.__setattr__(self, "varies", names)
         if self.answers is not None:
             object.__setattr__(self, "answers", torch.as_tensor(self.answers))
+        if self.families is not None:
+            object.__setattr__(self, "families", list(self.families))
         _check_counts(
-            count(self.base), source=self.source, targets=self.targets, answers=self.answers, tokens=self.tokens
+            count(self.base),
+            source=self.source,
+            targets=self.targets,
+            answers=self.answers,
+            tokens=self.tokens,
+            families=self.families,
         )
         if names:
             _check_varies(self.base, self.source, names)
@@ -128,52 +143,37 @@ class Pairs:
         one token or both are the same.
         """
         _check_counts(len(base), source=source, answers=answers)
-        tokens, others = ([lm.tokens(prompt) for prompt in prompts] for prompts in (base, source))
-        for i, (ours, theirs) in enumerate(zip(tokens, others, strict=True)):
-            if len(ours) != len(theirs):
-                pairs = enumerate(zip(ours, theirs, strict=False))
-                at = next((t for t, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
-                raise WrongPairs(
-                    f"Pair {i}: the base has {len(ours)} tokens and the source {len(theirs)}; they part at position "
-                    f"{at}: {ours[at:]} against {theirs[at:]}. A position must mean the same in both: choose words of "
-                    "as many tokens."
-                )
-        lengths = sorted({len(row) for row in tokens})
-        if len(lengths) > 1:
-            raise WrongPairs(
-                f"The prompts have {lengths} tokens. One map needs prompts of one length: make one Pairs a length."
-            )
-        for i, answer in enumerate(answers):
-            if isinstance(answer, str) or len(answer) != 2:
-                raise WrongAnswers(f"Pair {i}: answers are (base's, source's), two words, not {answer!r}.")
-        ids = [[_answer(lm, text, i) for text in answer] for i, answer in enumerate(answers)]
+        tokens, others = lined_up(lm, base, source)
         return cls(
             list(base),
             list(source),
-            answers=_check_answers(torch.tensor(ids).reshape(-1, 2), answers),
-            tokens=tuple(map(tuple, tokens)),
-            source_tokens=tuple(map(tuple, others)),
+            answers=answer_ids(lm, answers),
+            tokens=tokens,
+            source_tokens=others,
         )
 
     @classmethod
     def from_tokens(cls, *, base: Any, source: Any, answers: Any) -> Pairs:
         """Token ids, for models without a tokenizer: base and source [pair, token], answers [pair, 2]."""
-        base, source, answers = torch.as_tensor(base), torch.as_tensor(source), torch.as_tensor(answers)
-        if base.shape != source.shape or base.ndim != 2:
-            raise WrongPairs(
-                f"base is {tuple(base.shape)} and source {tuple(source.shape)}; both should be [pair, token], of "
-                "one shape."
-            )
-        if answers.shape != (len(base), 2):
-            raise WrongAnswers(
-                f"answers is {tuple(answers.shape)}; it should be ({len(base)}, 2): the base's answer and the "
-                "source's, for each pair."
-            )
-        if answers.is_floating_point() or bool((answers < 0).any()):
-            raise WrongAnswers(
-                f"Answers are token ids, whole numbers from 0; these are {answers.dtype}: {_shown(answers)}, ..."
-            )
-        return cls(base, source, answers=_check_answers(answers, answers.tolist()))
+        return cls(*token_columns(base, source), answers=token_answers(answers, len(base)))
+
+    @classmethod
+    def joined(cls, several: Sequence[Pairs]) -> Pairs:
+        """The pairs of several data sets, one after the other; what only some of them carry is left out."""
+
+        def column(name: str) -> Any:
+            found = [getattr(pairs, name) for pairs in several]
+            if any(part is None for part in found):
+                return None
+            return tuple(itertools.chain(*found)) if name in WORDS else reduce(join, found)
+
+        varies = {pairs.varies for pairs in several}
+        return cls._made(
+            varies=varies.pop() if len(varies) == 1 else (),
+            **{name: column(name) for name in (*PARTS, *WORDS)},
+            exhaustive=False,
+            independent=all(pairs.independent for pairs in several),
+        )
 
     # -- what one does with pairs ------------------------------------------------------------------
 
@@ -182,18 +182,21 @@ class Pairs:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Sequence[bool]) -> Pairs:
         """Some of the pairs, also by a mask; a single number gives one pair."""
-        index = _rows(rows, len(self))
-        return Pairs(
-            take(self.base, index),
-            take(self.source, index),
-            self.varies,
-            targets=None if self.targets is None else take(self.targets, index),
-            answers=None if self.answers is None else self.answers[index],
-            tokens=None if self.tokens is None else tuple(self.tokens[i] for i in index),
-            source_tokens=None if self.source_tokens is None else tuple(self.source_tokens[i] for i in index),
-            exhaustive=self.exhaustive and sorted(index) == list(range(len(self))),
+        size = len(self)
+        index = _rows(rows, size)
+        if index == list(range(size)):
+            return self
+        return self._each(
+            lambda part: take(part, index),
+            lambda words: tuple(words[i] for i in index),
+            exhaustive=self.exhaustive and sorted(index) == list(range(size)),
             independent=self.independent and len(set(index)) == len(index),
-            swapped_targets=None if self.swapped_targets is None else take(self.swapped_targets, index),
+        )
+
+    def repeated(self, times: int) -> Pairs:
+        """All the pairs so many times, one set after the other."""
+        return self._each(
+            lambda part: repeat(part, times), lambda words: words * times, exhaustive=False, independent=False
         )
 
     def __iter__(self) -> Iterator[Pairs]:
@@ -224,34 +227,59 @@ class Pairs:
             exhaustive=self.exhaustive,
             independent=self.independent,
             swapped_targets=self.targets,
+            families=self.families,
         )
 
-    def split(self, *, seed: int = 0) -> tuple[Pairs, Pairs]:
-        """Two halves that share no input: one to discover on, one to confirm on.
+    def split(self, *, parts: int = 2, seed: int = 0) -> Split:
+        """Parts that share no input, of about one size: to discover on one and confirm on another, say.
 
-        Pairs that share an input, directly or through others, stay together, so halves may differ in size.
-        Raises Unsatisfiable if all pairs hang together.
+        Pairs that share an input stay together where they can; where nearly all hang together, inputs are parted, and
+        the pairs between two parts are left out, as many as `.dropped` says.
+        Raises Unsatisfiable where a part would be empty.
         """
-        groups = _components([key(x) for x in examples(self.base)], [key(x) for x in examples(self.source)])
-        if len(groups) < 2:
+        if parts < 2:
+            raise WrongInput(f"parts={parts}: a split has at least two.")
+        base, source = ([key(x) for x in examples(side)] for side in (self.base, self.source))
+        found = parted(base, source, parts=parts, seed=seed)
+        if not all(found):
             raise Unsatisfiable(
-                f"These {len(self)} pairs share their inputs and cannot be split. Draw fewer pairs, or two samples "
-                "from different inputs."
+                f"These {len(self)} pairs share their inputs and cannot be split into {parts}. Draw more pairs, or "
+                "samples from different inputs."
             )
-        random.Random(seed).shuffle(groups)
-        first: list[int] = []
-        for group in groups[:-1]:
-            if not first or len(first) + len(group) <= len(self) / 2:
-                first += group
-        rest = sorted(set(range(len(self))) - set(first))
-        return self[sorted(first)], self[rest]
+        return Split((self[index] for index in found), dropped=len(self) - sum(map(len, found)))
+
+    def _each(self, change: Callable[[Any], Any], relabel: Callable[[Any], Any], **said: bool) -> Pairs:
+        """Other rows of the same pairs, which need no check."""
+        parts = {name: None if (part := getattr(self, name)) is None else change(part) for name in PARTS}
+        words = {name: None if (rows := getattr(self, name)) is None else relabel(rows) for name in WORDS}
+        return self._made(varies=self.varies, **parts, **words, **said)
+
+    @staticmethod
+    def _made(**parts: Any) -> Pairs:
+        """Pairs of parts that are known to be right."""
+        made = object.__new__(Pairs)
+        for name, value in parts.items():
+            object.__setattr__(made, name, value)
+        return made
 
     def clusters(self) -> np.ndarray:
-        """[pair], which pairs count as one observation: those that share a base, unless drawn independently."""
+        """[pair], which pairs count as one observation.
+
+        Pairs of one family, where families are given; none, where pairs were drawn independently; otherwise those that
+        share a base, and where sources repeat as well, those that hang together by bases or sources.
+        """
+        if self.families is not None:
+            names: dict[Any, int] = {}
+            return np.array([names.setdefault(key(name), len(names)) for name in examples(self.families)], dtype=int)
         if self.independent:
             return np.arange(len(self))
-        seen: dict[Any, int] = {}
-        return np.array([seen.setdefault(key(x), len(seen)) for x in examples(self.base)], dtype=int)
+        base, source = ([key(x) for x in examples(side)] for side in (self.base, self.source))
+        repeated = len(set(source)) < len(source)
+        ends = [("source", one) for one in source] if repeated else [("pair", i) for i in range(len(self))]
+        found = np.empty(len(self), dtype=int)
+        for number, together in enumerate(components([("base", one) for one in base], ends)):
+            found[together] = number
+        return found
 
     def audit(self) -> tuple[str, ...]:
         """What these pairs cannot show, in sentences: variables that never vary, or always agree."""
@@ -266,6 +294,17 @@ class Pairs:
             if columns[a] == columns[b] and len(set(columns[a])) > 1
         ]
         return tuple(still + agree)
+
+
+class Split(tuple[Pairs, ...]):
+    """Parts of a data set that share no input; dropped: how many pairs lay between two of them."""
+
+    dropped: int
+
+    def __new__(cls, parts: Iterable[Pairs], *, dropped: int) -> Split:
+        made = super().__new__(cls, parts)
+        made.dropped = dropped
+        return made
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -336,46 +375,3 @@ def _check_countable(parts: Sequence[Any], instead: str) -> None:
         raise Unsatisfiable(
             f"There are {size:,} settings, too many to enumerate (at most {MOST_ENUMERATED:,}): {instead}."
         )
-
-
-def _answer(lm: Any, text: str, pair: int) -> int:
-    pieces = lm.tokens(text, special=False)
-    if len(pieces) == 1:
-        (token,) = lm.token_ids(text, special=False)
-        if token == getattr(lm.tokenizer, "unk_token_id", None):
-            raise WrongAnswers(f"Pair {pair}: the answer {text!r} is unknown to the tokenizer. Choose another word.")
-        return int(token)
-    other = text[1:] if text.startswith(" ") else " " + text
-    hint = f" {other!r} is one token." if len(lm.tokens(other, special=False)) == 1 else ""
-    raise WrongAnswers(
-        f"Pair {pair}: the answer {text!r} is {len(pieces)} tokens, {pieces}, and a next token is one.{hint} "
-        "Choose answers of one token each."
-    )
-
-
-def _check_answers(ids: Tensor, shown: Iterable[Any]) -> Tensor:
-    for i, ((ours, theirs), words) in enumerate(zip(ids.tolist(), shown, strict=True)):
-        if ours == theirs:
-            raise WrongAnswers(
-                f"Pair {i}: both answers, {words[0]!r} and {words[1]!r}, are token {ours}. Nothing could tell them "
-                "apart."
-            )
-    return ids
-
-
-def _components(base: Sequence[Any], source: Sequence[Any]) -> list[list[int]]:
-    """Indices of pairs, grouped by shared inputs."""
-    leader: dict[Any, Any] = {}
-
-    def find(x: Any) -> Any:
-        while leader.setdefault(x, x) != x:
-            leader[x] = leader[leader[x]]
-            x = leader[x]
-        return x
-
-    for ours, theirs in zip(base, source, strict=True):
-        leader[find(ours)] = find(theirs)
-    groups: dict[Any, list[int]] = {}
-    for i, ours in enumerate(base):
-        groups.setdefault(find(ours), []).append(i)
-    return list(groups.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -36,6 +37,9 @@ FORMULAS = {
     "tde": "Yss - Ybs",
     "int": "Yss - Ysb - Ybs + Ybb",
 }
+
+PER_PAIR = ("ybb", "yss", "te")
+PER_CELL = ("ybs", "ysb", "nie", "tie", "nde", "tde", "int", "response")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,20 +125,11 @@ class Effects:
     @cached_property
     def data(self) -> Any:
         """All of this as an xarray `Dataset`: dims pair and the places' own axes, NaN where nothing was measured."""
-        import xarray
+        return dataset([self])
 
-        axes = axes_of(self.places)
-        shape = tuple(len(labels) for labels in axes.values())
-        index = cells_of(self.places, axes)
-        variables: dict[str, Any] = {name: ("pair", self.values(name)) for name in ("ybb", "yss", "te")}
-        for name in ("ybs", "ysb", "nie", "tie", "nde", "tde", "int", "response"):
-            grid = np.full((len(self.pairs), *shape), np.nan)
-            grid[(slice(None), *index)] = self.values(name)
-            variables[name] = (("pair", *axes), grid)
-        status = np.full((len(self.pairs), *shape), "not measured", dtype=object)
-        status[(slice(None), *index)] = self.status
-        variables["status"] = (("pair", *axes), status.astype(str))
-        attrs = {
+    def told(self) -> dict[str, Any]:
+        """What is said of the whole, as plain values: the model, the metric, what varies, tolerances and work."""
+        return {
             "model": self.model,
             "metric": self.metric,
             "varies": ", ".join(self.pairs.varies),
@@ -145,7 +140,6 @@ class Effects:
             "forwards": self.work.forwards,
             "flops": self.work.flops,
         }
-        return xarray.Dataset(variables, {"pair": np.arange(len(self.pairs)), **axes}, attrs)
 
     def to_frame(self) -> Any:
         """The per-pair values as a pandas DataFrame, one row a pair and cell."""
@@ -313,6 +307,33 @@ class Effects:
 
     def _how_many(self) -> str:
         return f"{'all ' * self.pairs.exhaustive}{len(self.pairs)} pair{'s' * (len(self.pairs) != 1)}"
+
+
+def dataset(several: Sequence[Effects], names: Sequence[str] | None = None) -> Any:
+    """Effects of the same places as an xarray `Dataset`: dims pair and the places' axes, NaN where there is nothing.
+
+    names: what to call each of several, in a dim `variable` before the others.
+    """
+    import xarray
+
+    first = several[0]
+    axes, size = axes_of(first.places), max(len(one.pairs) for one in several)
+    cells, shape = cells_of(first.places, axes), tuple(len(labels) for labels in axes.values())
+
+    def column(values: Sequence[Any], nothing: Any, *, by_cell: bool) -> tuple[tuple[str, ...], Any]:
+        whole = np.full((len(several), size, *(shape if by_cell else ())), nothing)
+        for k, rows in enumerate(values):
+            whole[k, : len(rows)][(slice(None), *(cells if by_cell else ()))] = rows
+        dims = ("variable", "pair", *(axes if by_cell else ()))
+        return (dims, whole) if names is not None else (dims[1:], whole[0])
+
+    variables = {name: column([one.values(name) for one in several], np.nan, by_cell=False) for name in PER_PAIR}
+    variables |= {name: column([one.values(name) for one in several], np.nan, by_cell=True) for name in PER_CELL}
+    variables["status"] = column([one.status for one in several], "not measured", by_cell=True)
+    coordinates = {"pair": np.arange(size), **axes} | ({} if names is None else {"variable": list(names)})
+    told = [one.told() for one in several]
+    shared = {name: said for name, said in told[0].items() if all(one[name] == said for one in told)}
+    return xarray.Dataset(variables, coordinates, shared)
 
 
 def _worth(estimates: Estimates, column: int) -> str:

@@ -64,6 +64,16 @@ class Site:
         if any(unit < 0 for unit in _listed(self.units)):
             raise WrongShape(f"Site {self.path!r} has units {self.units}. Units count from 0; the last of n is n - 1.")
 
+    def __hash__(self) -> int:
+        if (known := self.__dict__.get("_hash")) is None:
+            parts = (self.path, self.units, self.position, self.end, self.leaf, self.occurrence, self.unit_axis)
+            known = hash((*parts, self.featurizer))
+            object.__setattr__(self, "_hash", known)  # a site is looked up far more often than it is made
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # texts hash anew elsewhere
+
     def __str__(self) -> str:
         return self.name or self.spelling
 

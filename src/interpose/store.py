@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,8 +21,8 @@ import numpy as np
 
 from .errors import WrongInput, WrongStore
 from .identity import Question
-from .model import Work
-from .statistics import Floats
+from .model import FourRuns, Work
+from .portable import write_whole
 
 FORMAT = 1
 """How the files are laid out."""
@@ -44,23 +43,18 @@ WORDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """What was measured of some pairs.
-
-    index: [pair], their numbers; ybb, yss: [pair]; ybs, ysb, response, unreachable: [pair, place], as in `Effects`.
-    """
+class Block(FourRuns):
+    """What was measured of some pairs; index: [pair], their numbers."""
 
     index: Any
-    ybb: Floats
-    yss: Floats
-    ybs: Floats
-    ysb: Floats
-    response: Floats
-    unreachable: Any
-    work: Work
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def part(self, start: int, end: int) -> Block:
+        """The rows from start to end, numbered from 0; the work is that of all of them."""
+        runs = {name: array[start:end] for name, array in self.arrays.items() if name != "index"}
+        return Block(**runs, index=np.arange(end - start), work=self.work)
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -73,6 +67,9 @@ def merged(blocks: Iterable[Block], noise: float) -> Block:
 
     Raises WrongStore where two measurements of a pair disagree by more than rounding and 10 x the noise.
     """
+    blocks = list(blocks)
+    if len(blocks) == 1 and (np.diff(blocks[0].index) > 0).all():
+        return blocks[0]
     ordered = sorted(blocks, key=lambda block: (block.index.tolist(), _checksum(block.arrays, {})))
     seen: dict[int, tuple[Block, int]] = {}
     used, fresh = [], []
@@ -84,7 +81,7 @@ def merged(blocks: Iterable[Block], noise: float) -> Block:
         if new:
             used.append(block)
             fresh.append({name: array[new] for name, array in block.arrays.items()})
-    columns = {name: np.concatenate([part[name] for part in fresh]) for name in fresh[0]}
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in fresh]) for name in fresh[0]}
     order = np.argsort(columns["index"], kind="stable")
     work = sum((block.work for block in used), Work())
     return Block(**{name: column[order] for name, column in columns.items()}, work=work)
@@ -141,7 +138,7 @@ class Store:
             },
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(self._manifest, json.dumps(known, indent=1).encode())
+        write_whole(self._manifest, json.dumps(known, indent=1).encode())
         self.noise, self.checks = noise, checks
         return noise, checks
 
@@ -154,7 +151,7 @@ class Store:
         told |= {"checksum": _checksum(arrays, told)}
         numbers = hashlib.sha256(arrays["index"].tobytes()).hexdigest()[:12]
         path = self.folder / f"pairs-{int(block.index[0]):08}-{numbers}.safetensors"
-        _write_whole(path, save(arrays, {"interpose": json.dumps(told)}))
+        write_whole(path, save(arrays, {"interpose": json.dumps(told)}))
 
     def blocks(self) -> list[Block]:
         """Every whole block there is; files that are cut short or changed are passed over, to be measured again.
@@ -272,16 +269,3 @@ def _plain(work: Work) -> dict[str, Any]:
 def _work(plain: Mapping[str, Any]) -> Work:
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
     return Work(**told)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there in one step."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)  # noqa: PTH105 - the one call that every system promises to do at once
-    finally:
-        beside.unlink(missing_ok=True)

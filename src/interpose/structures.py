@@ -7,9 +7,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import AmbiguousSite
+
+Floats = NDArray[np.float64]
 
 
 def tensors(structure: Any, at: str = "") -> dict[str, Tensor]:
@@ -93,6 +98,16 @@ def is_plain(structure: Any) -> bool:
     parts = _parts(structure)
     empty = isinstance(structure, tuple | list | dict) and not parts
     return empty or (bool(parts) and all(is_plain(part) for _, part in parts))
+
+
+def distances(ours: Tensor, theirs: Tensor) -> Floats:
+    """How far two tensors are apart, element by element, in double precision: 0 for two NaN, infinity for one."""
+    a, b = (x.detach().cpu().to(torch.complex128 if x.is_complex() else torch.float64).numpy() for x in (ours, theirs))
+    with np.errstate(invalid="ignore"):
+        apart: Floats = np.asarray(np.abs(b - a))
+    if np.isnan(apart).any():
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.nan_to_num(apart, nan=np.inf, posinf=np.inf))
+    return apart
 
 
 def version_of(tensor: Tensor) -> int:

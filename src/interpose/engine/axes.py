@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..structures import mapped, tensors
+from ..structures import distances, mapped, tensors
 
 Axes = Mapping[str, int | None]
 """For every tensor of a structure, by the path that leads to it, the axis of its rows; None where it has no rows."""
@@ -68,16 +69,16 @@ def close(ours: Tensor, theirs: Tensor, share: float = 1.0) -> bool:
     """Whether two tensors are the same but for the rounding of other batch shapes."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
-    if not (ours.is_floating_point() or ours.is_complex()) or not ours.numel():
+    if torch.equal(ours, theirs) or not (ours.is_floating_point() or ours.is_complex()):
         return bool(torch.equal(ours, theirs))
-    bound = share * rounding(ours.dtype)
-    apart, size = (ours - theirs).abs().max(), theirs.abs().max()
-    if bool((apart + size).isfinite()):
-        return bool(apart <= bound * size.clamp(min=1.0))
-    same = (ours == theirs) | (ours.isnan() & theirs.isnan())
-    finite = theirs[theirs.isfinite()].abs()
-    apart = torch.where(same, 0.0, (ours - theirs).abs())
-    return bool((apart <= bound * max(1.0, float(finite.max()) if len(finite) else 0.0)).all())
+    most = share * rounding(ours.dtype)
+    if (apart := float((ours - theirs).abs().max())) <= most:
+        return True
+    size = float(theirs.abs().max())
+    if isfinite(apart + size):
+        return apart <= most * max(1.0, size)
+    size = float(theirs.abs().nan_to_num(nan=0.0, posinf=0.0).max())
+    return float(distances(ours, theirs).max(initial=0.0)) <= most * max(1.0, size)
 
 
 def rounding(dtype: torch.dtype) -> float:

@@ -60,7 +60,9 @@ class Packed(Tensor):
                 return func(*args, **(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # pyrefly: ignore[bad-override]  - torch's own signature leaves out the class
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """What is done with a packed tensor elsewhere."""
         return Packed.operate(func, args, kwargs or {})
 
@@ -147,7 +149,9 @@ class Packed(Tensor):
         kept = (~written[places // live.each]).nonzero()[:, 0]
         if len(kept) < len(places):
             entries, places = entries.index_select(0, kept), places[kept]
-        return Packed(torch.cat([entries, new]), Live(live.batch, live.each, torch.cat([places[live.base :], at])), axis)
+        return Packed(
+            torch.cat([entries, new]), Live(live.batch, live.each, torch.cat([places[live.base :], at])), axis
+        )
 
 
 class _Packing(TorchDispatchMode):

@@ -226,10 +226,10 @@ def _along(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _slice(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """A part of an axis: of the entries', some of them; of the rows', all."""
-    x, dim, start, end, step = (*args, *(0, None, None, 1)[len(args) - 1 :])
-    dim %= x.ndim
-    chosen = range(x.shape[dim])[slice(start, end, step)]
-    if len(chosen) == x.shape[dim] and step == 1:
+    x, named = args[0], _named(func, args, kwargs)
+    dim = named["dim"] % x.ndim
+    chosen = range(x.shape[dim])[slice(named["start"], named["end"], named["step"])]
+    if len(chosen) == x.shape[dim] and named["step"] == 1:
         return Packed(x.kept, x.live, x.axis)
     if dim != x.axis or not dim:
         return _along(func, args, kwargs)
@@ -283,11 +283,10 @@ def _reshaped(x: Packed, shape: list[int]) -> Packed | None:
     each, old = live.each, x.shape
     if axis and shape[0] == rows:
         for i in range(1, len(shape)):
-            if shape[i] == each and (prod(shape[1:i]), prod(shape[i + 1 :])) == (prod(old[1:axis]), prod(old[axis + 1 :])):
+            around = prod(shape[1:i]), prod(shape[i + 1 :])
+            if shape[i] == each and around == (prod(old[1:axis]), prod(old[axis + 1 :])):
                 return Packed(x.entries.reshape(-1, *shape[1:i], *shape[i + 1 :]), live, i)
-    elif axis and shape[0] == rows * each and prod(old[1:axis]) == 1:
-        return Packed(x.entries.reshape(-1, *shape[1:]), live, 0)
-    elif not axis and shape[0] == len(x):
+    elif (axis and shape[0] == rows * each and prod(old[1:axis]) == 1) or (not axis and shape[0] == len(x)):
         return Packed(x.entries.reshape(-1, *shape[1:]), live, 0)
     elif not axis and each > 1 and shape[0] == rows and shape[1] == each:
         return Packed(x.entries.reshape(-1, *shape[2:]), live, 1)
@@ -317,7 +316,7 @@ def _unsqueeze(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x, dim = args[0], args[1] % (args[0].ndim + 1)
     if dim == 0:
         raise Unpacked("rows are no longer the first axis")
-    before = 0 < x.axis and dim <= x.axis
+    before = x.axis > 0 and dim <= x.axis
     return Packed(x.entries.unsqueeze(dim - (0 < x.axis < dim)), x.live, x.axis + before)
 
 
@@ -346,7 +345,7 @@ def _looked_up(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def _unknown(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Numbers of tokens, masks and the like are small: whatever is done with them is done in full, unless it is a view."""
+    """Numbers of tokens, masks and the like are small: what is done with them is done in full, unless it is a view."""
     given = _tensors((list(args), list(kwargs.values())))
     if any(isinstance(x, Packed) and x.is_floating_point() for x in given):
         raise Unpacked(f"{func} is not known to treat rows one by one")
@@ -365,8 +364,8 @@ RULES: dict[Any, Callable[[Any, Sequence[Any], dict[str, Any]], Any]] = {
     getattr(aten, name): rule
     for rule, names in {
         _pointwise: "_to_copy masked_fill zeros_like ones_like full_like",
-        _along: "mean sum amax amin prod var std logsumexp argmax argmin any all max min linalg_vector_norm cumsum topk "
-        "sort flip index_select _softmax _log_softmax _safe_softmax split split_with_sizes unbind squeeze",
+        _along: "mean sum amax amin prod var std logsumexp argmax argmin any all max min linalg_vector_norm cumsum "
+        "topk sort flip index_select _softmax _log_softmax _safe_softmax split split_with_sizes unbind squeeze",
         _last_axes: "native_layer_norm _fused_rms_norm",
         _cat: "cat",
         _products: "bmm baddbmm",

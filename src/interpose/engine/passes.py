@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..sites import Site
 from ..structures import mapped, tensors
 from ..taps import Change, RowTaps, RowWrite, call
+from . import packing  # noqa: F401  - its rules are what packed tensors follow
 from .axes import Deviated, rows_of
 from .events import Key, products
 from .live import Batch
-from . import packing  # noqa: F401  - its rules are what packed tensors follow
 from .packed import Packed, Unpacked
 from .plan import Write, cells_in, is_memory
 from .probe import Given, Probe
@@ -249,9 +249,7 @@ def run_conducted(
     return output
 
 
-def run_packed(
-    subject: Subject, given: Given, rows: Rows, conductor: Conductor, device: torch.device
-) -> Any:
+def run_packed(subject: Subject, given: Given, rows: Rows, conductor: Conductor, device: torch.device) -> Any:
     """The outcome of a pass with base rows, in which tensors are packed. Raises Unpacked where that cannot be done."""
     batch = Batch(rows.base, torch.cat([torch.arange(rows.base), rows.owner]).to(device))
     base = given.rows(rows.examples)

@@ -16,6 +16,9 @@ from .axes import Axes, row_axes
 from .events import Event, Key, Recorder
 from .skip import is_tokenwise
 
+SMALL = 2e8
+"""Operations of a sweep below which leaving out calls costs more than it saves."""
+
 
 class Refused(Exception):
     """Why a saving, or the engine as a whole, is not used here."""
@@ -139,7 +142,7 @@ def probe(
 
     Raises Refused where the two runs do not make the same calls, so that calls cannot be told apart.
     """
-    both = given.rows(_two_unlike(given))
+    both = given.rows(two_unlike(given))
     alone = both.rows(torch.tensor([1]))
     runs = []
     for rows in (both, alone):
@@ -164,6 +167,12 @@ def probe(
         2.0 * _weights(modules[event.key[0]]) if one else 0.0 for event, one in zip(events, certified, strict=True)
     ]
     return Probe(events, axes, tokenwise, light, after, per_token, both, forwards=2)
+
+
+def operations(module: nn.Module, entries: int, rows: int) -> float:
+    """About how many operations so many rows take that hold so many numbers each."""
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    return 2.0 * weights * rows * max(1, entries // 8)
 
 
 def _weights(module: nn.Module) -> int:
@@ -210,8 +219,8 @@ def _tokenwise(events: list[Event], modules: Mapping[str, nn.Module]) -> list[bo
     return [of(event) for event in events]
 
 
-def _two_unlike(given: Given) -> Tensor:
-    """Two rows that differ, or the first twice where there are none."""
+def two_unlike(given: Given) -> Tensor:
+    """[2]: the first row and one that differs from it, or the first twice where there is none."""
     columns = [tensor for tensor in tensors((given.args, given.kwargs)).values() if tensor.ndim]
     for i in range(1, given.size):
         if any(not torch.equal(column[i], column[0]) for column in columns if len(column) == given.size):

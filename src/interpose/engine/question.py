@@ -46,6 +46,8 @@ class Engine:
 ALL = Engine()
 """Every saving, each where it pays."""
 
+UNCHECKED = Engine(check=False)
+
 
 @dataclass(frozen=True)
 class Means:

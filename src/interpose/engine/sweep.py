@@ -17,13 +17,10 @@ from .axes import Deviated
 from .cone import find_last_only, find_unreachable
 from .packed import Unpacked
 from .plan import Write, budget_rows, changing, grouped
-from .probe import Given, Probe, Refused, probe
+from .probe import SMALL, Given, Probe, Refused, operations, probe
 from .question import Engine, Interventions, Means, Mismatch, Subject, Sweep
 from .readout import readout_of
 from .skip import SMALLEST
-
-SMALL = 2e8
-"""Operations of a sweep below which leaving out calls costs more than it saves."""
 
 
 def swept(
@@ -131,9 +128,8 @@ def _probed(sweep: Sweep, live: Sequence[Write]) -> Probe | None:
     if engine.replay is False and engine.skip is False:
         return None
     if not forced:
-        weights = sum(parameter.numel() for parameter in subject.module.parameters())
         entries = max(tensor[0].numel() for tensor in tensors((sweep.given.args, sweep.given.kwargs)).values())
-        if 2.0 * weights * sum(len(write.cells) for write in live) * max(1, entries // 8) < SMALL:
+        if operations(subject.module, entries, sum(len(write.cells) for write in live)) < SMALL:
             return None
     smallest = 0 if engine.skip else SMALLEST
     try:

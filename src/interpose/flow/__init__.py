@@ -1,0 +1,1 @@
+"""What a value in a network can depend on: one run, recorded as operations, and followed forwards or backwards."""
