@@ -83,14 +83,14 @@ class Packed(Tensor):
         """What one row would take."""
         return self.numel() * self.element_size() // len(self)
 
-    def of(self, rows: Tensor) -> Tensor:
-        """Some of the rows, themselves. Raises Unpacked where rows and entries are one axis."""
+    def of(self, rows: Tensor, start: int = 0) -> Tensor:
+        """Some of the rows, themselves, from an entry on. Raises Unpacked where rows and entries are one axis."""
         live = self.live
         if not self.axis and live.each > 1:
             raise Unpacked("rows and entries are one axis")
-        index = live.lookup.view(-1, live.each).index_select(0, rows)
-        found = self.entries.index_select(0, index.view(-1))
-        return found.view(-1, live.each, *found.shape[1:]).movedim(1, self.axis) if self.axis else found
+        index = live.lookup.view(-1, live.each).index_select(0, rows)[:, start:]
+        found = self.entries.index_select(0, index.reshape(-1))
+        return found.view(*index.shape, *found.shape[1:]).movedim(1, self.axis) if self.axis else found
 
     def dense(self) -> Tensor:
         """The tensor itself, [row, ...]."""
@@ -112,7 +112,7 @@ class Packed(Tensor):
         if self.axis == axis:
             return self
         parts = self.live.rows.parts(self.row_bytes)
-        return sifted(((rows, self.of(rows).movedim(axis, 1)) for rows in parts), self.live.batch, axis)
+        return sifted(((rows, self.of(rows).movedim(axis, 1), 0) for rows in parts), self.live.batch, axis)
 
     def tokens(self) -> Packed:
         """With the vectors along its last axis as entries, where it is [row, token, unit] or [row, unit]."""
@@ -172,19 +172,20 @@ def packed_rows(batch: Batch, whole: Tensor) -> Packed:
     return Packed(whole.index_select(0, kept), Live(batch, 1, at), 0)
 
 
-def sifted(parts: Iterable[tuple[Tensor, Tensor]], batch: Batch, axis: int) -> Packed:
+def sifted(parts: Iterable[tuple[Tensor, Tensor, int]], batch: Batch, axis: int) -> Packed:
     """A packed tensor with the entries of some rows that differ from their base rows'.
 
-    parts: which rows, and [row, entry, ...] what they hold; base rows first. axis: where the entries belong.
+    parts: which rows, [row, entry, ...] what they hold, and from which entry on; base rows first, and all of these.
+    axis: where the entries belong.
     """
     parts = iter(parts)
-    _, base = next(parts)
+    _, base, _ = next(parts)
     each = base.shape[1]
     kept, at = [base.reshape(-1, *base.shape[2:])], [batch.none().at]
-    for rows, values in parts:
-        found = unlike(values, base, batch.owner.index_select(0, rows)).view(-1).nonzero()[:, 0]
-        kept.append(values.reshape(-1, *values.shape[2:]).index_select(0, found))
-        at.append(rows.index_select(0, found // each) * each + found % each)
+    for rows, values, start in parts:
+        row, entry = unlike(values, base[:, start:], batch.owner.index_select(0, rows)).nonzero().unbind(1)
+        kept.append(values.reshape(-1, *values.shape[2:]).index_select(0, row * values.shape[1] + entry))
+        at.append(rows.index_select(0, row) * each + start + entry)
     return Packed(torch.cat(kept), Live(batch, each, torch.cat(at)), axis)
 
 
@@ -202,3 +203,20 @@ def _words(x: Tensor) -> Tensor:
     size = x.element_size()
     fits = x.shape[-1] * size % 8 == 0 and x.storage_offset() * size % 8 == 0
     return x.view(torch.int64) if fits and not x.is_complex() else x
+
+
+def named(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an operation by their names."""
+    arguments = func._schema.arguments
+    named = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+    return named | {argument.name: given for argument, given in zip(arguments, args, strict=False)} | kwargs
+
+
+def by_row(x: Tensor, ndim: int, like: Packed) -> Tensor:
+    """A plain tensor that has a row for each of the batch as a packed one; others as they are."""
+    if isinstance(x, Packed) or x.ndim < ndim or x.shape[0] == 1 or x.stride(0) == 0:
+        return x
+    batch = like.live.batch
+    if len(x) != batch.rows or len(like) != batch.rows:
+        raise Unpacked(f"a tensor of shape {tuple(x.shape)} does not have {batch.rows} rows")
+    return batch.once(x, packed_rows)

@@ -6,7 +6,7 @@ without a rule, a random one, and one that changes anything in place raise Unpac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from math import prod
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..structures import version_of
+from .attention import attention
 from .kept import Take
 from .live import Live
-from .packed import Packed, Unpacked, packed_rows, sifted
+from .packed import Packed, Unpacked, by_row, named
 
 aten = torch.ops.aten
 
@@ -26,7 +27,7 @@ def operate(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """What an operation gives that is given packed tensors. Raises Unpacked, and says so to the batch."""
     try:
         rule = RULES.get(func.overloadpacket) or (_pointwise if torch.Tag.pointwise in func.tags else _unknown)
-        random = torch.Tag.nondeterministic_seeded in func.tags and rule is not _attention
+        random = torch.Tag.nondeterministic_seeded in func.tags and rule is not attention
         if random or func._schema.is_mutable:
             raise Unpacked(f"{func} is random" if random else f"{func} changes a tensor in place")
         return rule(func, args, kwargs)
@@ -46,13 +47,6 @@ def _tensors(given: Any) -> list[Tensor]:
     return [x for part in given for x in _tensors(part)] if isinstance(given, list | tuple) else []
 
 
-def _named(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an operation by their names."""
-    arguments = func._schema.arguments
-    named = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
-    return named | {argument.name: given for argument, given in zip(arguments, args, strict=False)} | kwargs
-
-
 def _wrapped(out: Any, live: Live, axis: int) -> Any:
     if isinstance(out, Tensor):
         return Packed(out, live, axis)
@@ -69,7 +63,7 @@ def _aligned(operands: Sequence[Tensor], *, rows: bool = False) -> tuple[list[Ta
     """
     ndim = max(x.ndim for x in operands)
     first = next(x for x in operands if isinstance(x, Packed))
-    ours = [_by_row(x, ndim, first) for x in operands]
+    ours = [by_row(x, ndim, first) for x in operands]
     packed = [x for x in ours if isinstance(x, Packed)]
     if any(x.ndim != ndim for x in packed):
         raise Unpacked("rows would be broadcast along another axis")
@@ -85,16 +79,6 @@ def _aligned(operands: Sequence[Tensor], *, rows: bool = False) -> tuple[list[Ta
 def _lengths(x: Tensor, each: int) -> tuple[int, ...]:
     """How long an axis may be on which there are so many entries: they are not broadcast, but others are to them."""
     return (each,) if isinstance(x, Packed) else (1, each)
-
-
-def _by_row(x: Tensor, ndim: int, like: Packed) -> Tensor:
-    """A plain tensor that has a row for each of the batch as a packed one; others as they are."""
-    if isinstance(x, Packed) or x.ndim < ndim or x.shape[0] == 1 or x.stride(0) == 0:
-        return x
-    batch = like.live.batch
-    if len(x) != batch.rows or len(like) != batch.rows:
-        raise Unpacked(f"a tensor of shape {tuple(x.shape)} does not have {batch.rows} rows")
-    return batch.once(x, packed_rows)
 
 
 def _beside(x: Tensor, live: Live, axis: int, ndim: int) -> Take:
@@ -152,44 +136,6 @@ def _products(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return Packed(func(*(x.expand(live.count, *x.shape[1:]) for x in parts), **kwargs), live, axis)
 
 
-def _attention(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Attention of each row's queries to its own keys and values, with a mask: a few rows at a time.
-
-    The entries of what it gives are the queries, those that find something else than in their base rows.
-    """
-    given = [*args, *kwargs.values()]
-    if _named(func, args, kwargs)["dropout_p"] or not all(isinstance(x, Packed) for x in args[:3]):
-        raise Unpacked("attention is random, or its queries, keys or values are the same for all rows")
-    queries, ndim = args[0], args[0].ndim
-    given = [_by_row(x, ndim, queries) if isinstance(x, Tensor) else x for x in given]
-    live = reduce(Live.united, [x.live.rows for x in given if isinstance(x, Packed)])
-    others: list[list[Any]] = []
-
-    def attended() -> Iterator[tuple[Tensor, Tensor]]:
-        size = sum(x.row_bytes for x in args[:3])
-        for rows in live.parts(size):
-            part = [x.of(rows) if isinstance(x, Packed) else _for_rows(x, len(rows), live) for x in given]
-            out, *more = func(*part[: len(args)], **dict(zip(kwargs, part[len(args) :], strict=True)))
-            others.append(more)
-            yield rows, out.movedim(ndim - 2, 1)
-
-    out = sifted(attended(), live.batch, ndim - 2)
-    return out, *(_joined(parts, live) for parts in zip(*others, strict=True))
-
-
-def _for_rows(x: Any, count: int, live: Live) -> Any:
-    """A mask that all rows share, for some of them."""
-    by_row = isinstance(x, Tensor) and x.ndim and len(x) == live.batch.rows
-    return x[:1].expand(count, *x.shape[1:]) if by_row else x
-
-
-def _joined(parts: Sequence[Any], live: Live) -> Any:
-    """What rows gave beside the output, by row if it is."""
-    first = parts[0]
-    by_row = isinstance(first, Tensor) and first.ndim > 1 and len(first) == live.batch.base
-    return Packed(torch.cat(list(parts)), live, 0) if by_row else first
-
-
 def _times_weights(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Vectors times one matrix: mm, and addmm with one bias."""
     *bias, x, weights = args
@@ -210,15 +156,15 @@ def _inside(dim: int, axis: int) -> int:
 def _along(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Along some axes, or cut there: not those of rows; if it is that of entries, then in whole rows."""
     x = args[0]
-    named = _named(func, args, kwargs)
-    name = "dims" if "dims" in named else "dim"
-    dim = named.get(name)
+    given = named(func, args, kwargs)
+    name = "dims" if "dims" in given else "dim"
+    dim = given.get(name)
     dims = [d % x.ndim for d in ([dim] if isinstance(dim, int) else dim or [0])]
     if not isinstance(x, Packed) or 0 in dims or any(isinstance(other, Packed) for other in args[1:]):
         return _unknown(func, args, kwargs)
     x = x.rows() if x.axis in dims else x
     inside = [_inside(d, x.axis) for d in dims]
-    out = func(**{**named, "self": x.entries, name: inside[0] if isinstance(dim, int) else inside})
+    out = func(**{**given, "self": x.entries, name: inside[0] if isinstance(dim, int) else inside})
     first = out if isinstance(out, Tensor) else out[0]
     gone = sum(d < x.axis for d in dims) if first.ndim < x.entries.ndim else 0
     return _wrapped(out, x.live, x.axis - gone)
@@ -226,10 +172,10 @@ def _along(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _slice(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """A part of an axis: of the entries', some of them; of the rows', all."""
-    x, named = args[0], _named(func, args, kwargs)
-    dim = named["dim"] % x.ndim
-    chosen = range(x.shape[dim])[slice(named["start"], named["end"], named["step"])]
-    if len(chosen) == x.shape[dim] and named["step"] == 1:
+    x, given = args[0], named(func, args, kwargs)
+    dim = given["dim"] % x.ndim
+    chosen = range(x.shape[dim])[slice(given["start"], given["end"], given["step"])]
+    if len(chosen) == x.shape[dim] and given["step"] == 1:
         return Packed(x.kept, x.live, x.axis)
     if dim != x.axis or not dim:
         return _along(func, args, kwargs)
@@ -370,7 +316,7 @@ RULES: dict[Any, Callable[[Any, Sequence[Any], dict[str, Any]], Any]] = {
         _cat: "cat",
         _products: "bmm baddbmm",
         _times_weights: "mm addmm",
-        _attention: "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
+        attention: "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
         "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention",
         _view: "view _unsafe_view _reshape_alias",
         _permute: "permute transpose",
