@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -31,23 +31,21 @@ class Kept:
         """All of them."""
         if self._made is None:
             size = self.first.numel() * self.first.element_size()
-            for _ in self.parts(max(1, STEP // max(1, size)) if self.first.device.type == "cpu" else self.count):
-                pass
-        assert self._made is not None
+            most = max(1, STEP // max(1, size)) if self.first.device.type == "cpu" else self.count
+            self._made = joined(self.parts(most), self.count)
+            self._make = self._made.__getitem__
         return self._made
 
     def parts(self, most: int) -> Iterator[Tensor]:
-        """All of them, at most so many at a time; those that are not made yet are made as they are given."""
-        size = -(-self.count // -(-self.count // most))
-        if self._made is not None:
-            yield from self._made.split(size)
-            return
-        whole = self.first.new_empty(self.count, *self.first.shape[1:])
-        for start in range(0, self.count, size):
+        """All of them, at most so many at a time; those that are not made yet are made for this time only."""
+        for start, stop in self._steps(most):
             with torch._C._DisableAutocast():  # casts that autocast asked for are operations of their own
-                whole[start : start + size] = self._make(slice(start, start + size))
-            yield whole[start : start + size]
-        self._made, self._make = whole, whole.__getitem__
+                part = self._make(slice(start, stop))
+            yield part
+
+    def _steps(self, most: int) -> Iterator[tuple[int, int]]:
+        size = -(-self.count // -(-self.count // most))
+        return ((start, min(start + size, self.count)) for start in range(0, self.count, size))
 
     def take(self) -> Take:
         """A function that gives some of them. They are made here where others want them, too."""
@@ -55,3 +53,17 @@ class Kept:
             self.whole()
         self._wanted = True
         return lambda where: self._make(where)
+
+
+def joined(parts: Iterable[Tensor], count: int) -> Tensor:
+    """[value, ...]: parts one after another; each is let go before the next is made."""
+    whole: Tensor | None = None
+    at = 0
+    for part in parts:
+        if len(part) == count:
+            return part
+        whole = part.new_empty(count, *part.shape[1:]) if whole is None else whole
+        whole[at : at + len(part)] = part
+        at += len(part)
+    assert whole is not None
+    return whole

@@ -164,10 +164,13 @@ def _along(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return _unknown(func, args, kwargs)
     x = x.rows() if x.axis in dims else x
     inside = [_inside(d, x.axis) for d in dims]
-    out = func(**{**given, "self": x.entries, name: inside[0] if isinstance(dim, int) else inside})
-    first = out if isinstance(out, Tensor) else out[0]
-    gone = sum(d < x.axis for d in dims) if first.ndim < x.entries.ndim else 0
-    return _wrapped(out, x.live, x.axis - gone)
+    given |= {name: inside[0] if isinstance(dim, int) else inside}
+    first, take = func(**{**given, "self": x.kept.first}), x.kept.take()
+    if isinstance(first, Tensor):
+        gone = sum(d < x.axis for d in dims) if first.ndim < x.kept.first.ndim else 0
+        return Packed(lambda where: func(**{**given, "self": take(where)}), x.live, x.axis - gone)
+    gone = sum(d < x.axis for d in dims) if first[0].ndim < x.kept.first.ndim else 0
+    return _wrapped(func(**{**given, "self": x.entries}), x.live, x.axis - gone)
 
 
 def _slice(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..taps import Change, RowTaps, RowWrite, call
 from . import packing  # noqa: F401  - its rules are what packed tensors follow
 from .axes import Deviated, rows_of
 from .events import Key, products
+from .kept import joined
 from .live import Batch
 from .packed import Packed, Unpacked
 from .plan import Write, cells_in, is_memory
@@ -167,15 +168,19 @@ class Conductor:
         if i in self.last_only and x.axis:
             live, kept = x.live.last
             x = Packed(x.entries.index_select(0, kept), live, x.axis)
-        most = x.live.count if at_once else TOGETHER if x.device.type == "cpu" else MANY
-        parts = (part[:, None] if x.ndim == 3 else part for part in x.kept.parts(most))
+        parts = [x.entries] if at_once else x.kept.parts(TOGETHER if x.device.type == "cpu" else MANY)
         self.next, self.inside = self.probe.after[i], True
         try:
-            whole = _joined((forward(part, **kwargs) for part in parts), x.live.count)
+            whole = joined((self._vectors(x.ndim, forward, part, kwargs) for part in parts), x.live.count)
         finally:
             self.inside = False
         self.flops += self.probe.per_token[i] * x.live.count
         return Packed(whole, x.live, x.axis)
+
+    @staticmethod
+    def _vectors(ndim: int, forward: Callable[..., Tensor], x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """[value, unit]: what a call gives for [value, unit], taken for tokens, each in a row of its own."""
+        return forward(x[:, None] if ndim == 3 else x, **kwargs).reshape(len(x), -1)
 
     def _met(self, path: str) -> int:
         i = self.next
@@ -185,21 +190,6 @@ class Conductor:
             raise self.failure
         self.next = i + 1
         return i
-
-
-def _joined(parts: Iterator[Tensor], size: int) -> Tensor:
-    """[value, unit]: parts one after another; each is let go before the next is made."""
-    whole: Tensor | None = None
-    at = 0
-    for part in parts:
-        if whole is None:
-            if len(part) == size:
-                return part.reshape(size, -1)
-            whole = part.new_empty(size, part.shape[-1])
-        whole[at : at + len(part)] = part.reshape(len(part), -1)
-        at += len(part)
-    assert whole is not None
-    return whole
 
 
 def touched(sites: Sequence[Site], probe: Probe) -> frozenset[int]:
