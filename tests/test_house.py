@@ -65,6 +65,7 @@ ORDER = [
     "engine.kept",
     "engine.live",
     "engine.packed",
+    "engine.attention",
     "engine.packing",
     "engine.skip",
     "engine.probe",

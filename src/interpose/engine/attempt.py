@@ -23,8 +23,9 @@ from .spot import Cell, check_cells, culprit, sampled
 BLOCK, ROWS = 16, 512
 """How many examples' base run is kept at one time: so many, or more where a block would give fewer rows than this."""
 
-TOKENS = 2**14
-"""How many tokens the rows of a packed pass have on a CPU: products of more are no faster."""
+ENOUGH, TOKENS = 2**11, 2**14
+"""How many tokens the rows of a packed pass have on a CPU, if there are so many, and at most: products of more are
+hardly faster."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Base:
 
 def attempt(sweep: Sweep, means: Means, live: list[Write], scores: Tensor, tick: Callable[[float], object]) -> Tensor:
     """Fill in the scores of the cells that change. Raises Mismatch, Deviated or NotByRow where a check fails."""
+    if not live:
+        return scores
     groups = _groups(means, live)
     weight = _weights(means, live)
     total = sum(weight[write.number] * len(write.cells) for write in live)
@@ -102,7 +105,8 @@ def _blocks(sweep: Sweep, means: Means, groups: list[Group]) -> list[Tensor]:
     whole = any(write.whole for group in groups for write in group.writes)
     if means.probe is None or whole or not hasattr(sweep.metric, "pairs"):
         return [examples]
-    most = max(BLOCK, ROWS // sum(len(group.writes) for group in groups))
+    rows = min(ROWS, ENOUGH // means.probe.tokens) if means.pack else ROWS
+    most = max(BLOCK, rows // sum(len(group.writes) for group in groups))
     if not means.pack:
         kept = sum(event.size + event.size_taken for event in means.probe.events) // means.probe.rows.size
         most = min(most, budget_rows(sweep.engine.budget, kept, sweep.device))

@@ -83,7 +83,7 @@ def _lengths(x: Tensor, each: int) -> tuple[int, ...]:
 
 def _beside(x: Tensor, live: Live, axis: int, ndim: int) -> Take:
     """A plain tensor that is the same for all rows, as it stands beside values [value, ...]."""
-    version = version_of(x)
+    plain, version = x, version_of(x)  # views that are made here do not count with it
     if x.ndim == ndim and x.shape[0] != 1:
         x = x[:1]
     x = x[(None,) * (ndim - x.ndim)]
@@ -91,7 +91,7 @@ def _beside(x: Tensor, live: Live, axis: int, ndim: int) -> Take:
     x = x[0].movedim(axis - 1, 0) if by_entry else x.squeeze(axis) if axis else x
 
     def take(where: slice) -> Tensor:
-        if version_of(x) != version:
+        if version_of(plain) != version:
             raise Unpacked("a tensor was changed in place after it was used")
         return x.index_select(0, live.entry[where]) if by_entry else x
 
@@ -116,8 +116,9 @@ def _pointwise(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _cat(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Several tensors, one after the other along an axis inside of entries, or of rows."""
-    operands, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0) % args[0][0].ndim
+    operands = [x for x in args[0] if x.ndim > 1 or x.numel()]  # a cache that is empty counts for nothing
     like = next(x for x in operands if isinstance(x, Packed))
+    dim = named(func, args, kwargs)["dim"] % like.ndim
     if dim == 0 or any(not isinstance(x, Packed) and len(x) != len(like) for x in operands):
         raise Unpacked("rows are put beside others")
     takes, live, axis = _aligned(operands, rows=dim == like.axis)
