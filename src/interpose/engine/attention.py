@@ -57,7 +57,7 @@ def _first(given: dict[str, Any], axis: int) -> Tensor | None:
     if not given["is_causal"] or len({x.shape[axis] for x in packed}) > 1 or any(x.axis != axis for x in packed):
         return None
     batch, tokens = packed[0].live.batch, packed[0].shape[axis]
-    first = torch.full((batch.rows,), tokens, device=packed[0].live.at.device)
+    first = torch.full((batch.rows,), tokens - 1, device=packed[0].live.at.device)
     for live in dict.fromkeys(x.live for x in packed):
         first.scatter_reduce_(0, live.at // tokens, live.at % tokens, "amin")
     return first
