@@ -179,8 +179,9 @@ def test_attention_gives_what_it_gives_all_rows(kind, dtype, near, monkeypatch):
     torch.testing.assert_close(dense(found), expected)
 
 
-def test_causal_attention_is_asked_from_the_first_token_that_differs(monkeypatch):
-    monkeypatch.setattr("interpose.engine.live.NEAR", 1)
+@pytest.mark.parametrize("near", [1, 2**21])
+def test_causal_attention_is_asked_from_the_first_token_that_differs(near, monkeypatch):
+    monkeypatch.setattr("interpose.engine.live.NEAR", near)
     asked, of = {}, attending._part
 
     def part(given, rows, start):

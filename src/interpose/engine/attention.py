@@ -29,14 +29,12 @@ def attention(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     given = {name: by_row(x, ndim, args[0]) if isinstance(x, Tensor) else x for name, x in given.items()}
     live = reduce(Live.united, [x.live.rows for x in given.values() if isinstance(x, Packed)])
     first = _first(given, ndim - 2) if func.overloadpacket is CPU else None
-    if first is not None:  # rows that differ from about the same token on are treated together
+    if first is not None:
         live = Live(live.batch, 1, live.at.index_select(0, first.index_select(0, live.at).argsort(stable=True)))
     others: list[list[Tensor]] = []
 
     def attended() -> Iterator[tuple[Tensor, Tensor, int]]:
-        size = sum(x.row_bytes for x in args[:3])
-        for rows in live.parts(size):
-            start = int(first[rows[0]]) if first is not None and others else 0
+        for rows, start in _portions(live, sum(x.row_bytes for x in args[:3]), first):
             out, *more = func(**_part(given, rows, start))
             if start:
                 base = live.batch.owner.index_select(0, rows)
@@ -61,6 +59,18 @@ def _first(given: dict[str, Any], axis: int) -> Tensor | None:
     for live in dict.fromkeys(x.live for x in packed):
         first.scatter_reduce_(0, live.at // tokens, live.at % tokens, "amin")
     return first
+
+
+def _portions(live: Live, size: int, first: Tensor | None) -> Iterator[tuple[Tensor, int]]:
+    """A few rows at a time that differ from the same token on, and that token; base rows first, with all tokens."""
+    base, *others = live.parts(size)
+    yield base, 0
+    for rows in others:
+        if first is None:
+            yield rows, 0
+            continue
+        starts, counts = first.index_select(0, rows).unique_consecutive(return_counts=True)
+        yield from zip(rows.split(counts.tolist()), starts.tolist(), strict=True)
 
 
 def _part(given: dict[str, Any], rows: Tensor, start: int) -> dict[str, Any]:
