@@ -23,6 +23,9 @@ ONE_AT_A_TIME = threading.RLock()
 
 Forwards = Mapping[nn.Module, Callable[..., Any]]
 
+Change = tuple[slice, Callable[[Tensor], Tensor]]
+"""Some rows, one after another, and what to put in their place given what they are."""
+
 
 def call(module: nn.Module, args: Any, kwargs: Any, taps: Taps, forwards: Forwards | None = None) -> Any:
     """What a module returns while it is tapped, and while some of its parts compute something else.
@@ -234,27 +237,39 @@ class RowTaps(Taps):
 
     def visited(self, here: Sequence[Site], owner: str, structure: Any) -> Any:
         """The structure with a copy of the tensor in which these rows are written."""
-        copies: dict[str, Tensor] = {}
+        found: dict[str, Tensor] = {}
+        changes: dict[str, list[Change]] = {}
         for site in here:
             leaf, tensor = choose(structure, site.leaf, owner)
             if tensor.ndim == 0 or len(tensor) != self.rows:
                 raise NotByRow(f"{site} holds {tuple(tensor.shape)} in a pass of {self.rows} rows")
             self._refuse_overlap(site, tensor)
-            whole = copies.setdefault(leaf, tensor.clone() if leaf not in copies else tensor)
-            for write in self.writes[site]:
-                part = whole[write.rows]
-                whole[write.rows] = site.set(part, written(site, part, write.chosen())[1])
-        for leaf, whole in copies.items():
+            found[leaf] = tensor
+            changes.setdefault(leaf, []).extend((write.rows, _change(site, write)) for write in self.writes[site])
+        for leaf, tensor in found.items():
+            whole = self.edited(tensor, changes[leaf])
             several = {w.number for site in here for w in self.writes[site] if not w.alone}
             self.made += [(whole, version_of(whole), site, several) for site in here if several]
             structure = exchange(structure, leaf, whole)
         return structure
+
+    def edited(self, tensor: Tensor, changes: Sequence[Change]) -> Tensor:
+        """A copy of a tensor with functions of them in place of some rows, one function after another."""
+        whole = tensor.clone()
+        for rows, change in changes:
+            whole[rows] = change(whole[rows])
+        return whole
 
     def _refuse_overlap(self, site: Site, tensor: Tensor) -> None:
         for made, version, other, numbers in self.made:
             shared = numbers & {write.number for write in self.writes[site]}
             if shared and made is tensor and version == version_of(tensor) and _same_units(other, site, tensor):
                 refuse_overlap(site, other)
+
+
+def _change(site: Site, write: RowWrite) -> Callable[[Tensor], Tensor]:
+    """What a write does to its rows."""
+    return lambda rows: site.set(rows, written(site, rows, write.chosen())[1])
 
 
 class NotByRow(Exception):

@@ -9,19 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..interventions import Set
 from ..model import Work
 from ..structures import mapped, tensors
 from ..taps import RunTaps, call
-from .axes import close, first_axis, rows_of
+from .axes import first_axis, rows_of
 from .events import Key, Recorder
-from .passes import Conductor, Rows, handed_out, laid_out, only_base, run_conducted, run_plain, touched
-from .plan import Group, Write, budget_rows, grouped, halved, portions
-from .question import Means, Mismatch, Sweep
+from .passes import Conductor, Rows, handed_out, laid_out, run_conducted, run_packed, run_plain, touched
+from .plan import Group, Write, budget_rows, entry_of, grouped, halved, is_memory, portions
+from .question import Means, Sweep
 from .skip import Comparison, Known
+from .spot import Cell, check_cells, culprit, sampled
 
 BLOCK, ROWS = 16, 512
 """How many examples' base run is kept at one time: so many, or more where a block would give fewer rows than this."""
+
+ENOUGH, TOKENS = 2**11, 2**14
+"""How many tokens the rows of a packed pass have on a CPU, if there are so many, and at most: products of more are
+hardly faster."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,18 @@ class Base:
 
 def attempt(sweep: Sweep, means: Means, live: list[Write], scores: Tensor, tick: Callable[[float], object]) -> Tensor:
     """Fill in the scores of the cells that change. Raises Mismatch, Deviated or NotByRow where a check fails."""
-    known = means.probe
-    groups = grouped(live, known, base=means.base_rows) if known is not None else [Group(tuple(live), 0)]
-    costs = [known.cost_from(group.entry) + 1 if known is not None else 1.0 for group in groups]
-    total = sum(cost * len(write.cells) for cost, group in zip(costs, groups, strict=True) for write in group.writes)
+    if not live:
+        return scores
+    groups = _groups(means, live)
+    weight = _weights(means, live)
+    total = sum(weight[write.number] * len(write.cells) for write in live)
     by_example = hasattr(sweep.metric, "pairs")
-    limit = budget_rows(sweep.engine.budget, known.row_bytes if known is not None else _row_bytes(sweep), sweep.device)
+    limit = _limit(sweep, means)
     unchecked = set(range(len(groups))) if sweep.engine.check else set()
+    cells: list[Cell] = []
     for block in _blocks(sweep, means, groups):
         base = _base_run(sweep, means, groups, block)
-        for number, (cost, group) in enumerate(zip(costs, groups, strict=True)):
+        for number, group in enumerate(groups):
             queue = list(portions(group.writes, block, limit, by_example))
             while queue:
                 writes, examples = queue.pop(0)
@@ -58,17 +64,36 @@ def attempt(sweep: Sweep, means: Means, live: list[Write], scores: Tensor, tick:
                 try:
                     outcome = _run(sweep, means, group, rows, base)
                 except (RuntimeError, MemoryError) as error:
-                    if not _is_memory(error):
+                    if not is_memory(error):
                         raise
                     queue[:0] = halved(writes, examples, by_example, error)
                     sweep.tell(f"A pass of {rows.count} rows does not fit into memory. It is made in two halves.")
                     continue
                 _collect(sweep, means, group, rows, base, outcome, scores)
                 if number in unchecked:
-                    _check(sweep, means, group, rows, scores)
+                    cells += sampled(group, rows, len(groups), by_example)
                     unchecked.discard(number)
-                tick(len(live) * cost * len(rows.owner) / total)
+                    if not unchecked:
+                        check_cells(sweep, means, cells, scores)
+                tick(len(live) * sum(weight[write.number] * len(places) for write, _, places in rows.where) / total)
     return scores
+
+
+def _groups(means: Means, live: list[Write]) -> list[Group]:
+    """Writes that run in the same passes: all of them where rows that are not written yet cost nothing."""
+    if means.probe is None or means.pack:
+        return [Group(tuple(live), 0)]
+    return grouped(live, means.probe, base=means.base_rows)
+
+
+def _weights(means: Means, live: list[Write]) -> dict[int, float]:
+    """What a cell of each write costs, by the number of the write."""
+    known = means.probe
+    if known is None:
+        return dict.fromkeys((write.number for write in live), 1.0)
+    entries = {write.number: entry_of(write, known) for write in live}
+    costs = {entry: known.cost_from(entry) + 1 for entry in set(entries.values())}
+    return {number: costs[entry] for number, entry in entries.items()}
 
 
 # -- the base run ------------------------------------------------------------------------------------
@@ -80,16 +105,18 @@ def _blocks(sweep: Sweep, means: Means, groups: list[Group]) -> list[Tensor]:
     whole = any(write.whole for group in groups for write in group.writes)
     if means.probe is None or whole or not hasattr(sweep.metric, "pairs"):
         return [examples]
-    kept = sum(event.size + event.size_taken for event in means.probe.events) // means.probe.rows.size
-    writes = sum(len(group.writes) for group in groups)
-    most = max(BLOCK, ROWS // writes)
-    return list(examples.split(min(most, budget_rows(sweep.engine.budget, kept, sweep.device))))
+    rows = min(ROWS, ENOUGH // means.probe.tokens) if means.pack else ROWS
+    most = max(BLOCK, rows // sum(len(group.writes) for group in groups))
+    if not means.pack:
+        kept = sum(event.size + event.size_taken for event in means.probe.events) // means.probe.rows.size
+        most = min(most, budget_rows(sweep.engine.budget, kept, sweep.device))
+    return list(examples.split(most))
 
 
 def _base_run(sweep: Sweep, means: Means, groups: list[Group], block: Tensor) -> Base:
     """Run the base of some examples once more, and keep what passes leave out."""
     known, subject = means.probe, sweep.subject
-    if known is None:
+    if known is None or means.pack:
         return Base(block)
     keep: set[int] = set()
     both: set[int] = set()
@@ -127,13 +154,18 @@ def _run(sweep: Sweep, means: Means, group: Group, rows: Rows, base: Base) -> An
     if known is None:
         sweep.work += Work(forwards=1, rows=rows.count)
         return subject.outcome(run_plain(subject.module, sweep.given, rows, subject.modules))
+    stand_ins = means.readout.stand_in(rows.index) if means.readout is not None else {}
+    if means.pack:
+        conductor = Conductor(known, subject.paths, {}, None, touched(group.sites, known), means.last_only, stand_ins)
+        outcome = run_packed(subject, sweep.given, rows, conductor, sweep.device)
+        sweep.work += Work(forwards=1, rows=rows.count, flops=conductor.flops)
+        return outcome
     left_out = known.given(group.entry) if means.replay else []
     given = handed_out(known, left_out, base.outputs, rows.index - int(base.block[0]), len(base.block))
     comparison = None
     if means.skip:
         first = 0 if means.base_rows else int(rows.examples[0] - base.block[0])
         comparison = Comparison((rows.owner + first).to(sweep.device), rows.base, base.known)
-    stand_ins = means.readout.stand_in(rows.index) if means.readout is not None else {}
     conductor = Conductor(
         known, subject.paths, given, comparison, touched(group.sites, known), means.last_only, stand_ins
     )
@@ -148,7 +180,7 @@ def _collect(sweep: Sweep, means: Means, group: Group, rows: Rows, base: Base, o
     if rows.base:
         untouched = rows_of(outcome, first_axis(outcome), own, rows.count)
         control = sweep.scored(untouched, rows.examples, means.readout)
-        sweep.compare(control, rows.examples, lambda: _culprit(sweep, means, group))
+        sweep.compare(control, rows.examples, lambda: culprit(sweep, means, group))
     else:
         assert base.control is not None
         first = int(rows.examples[0] - base.block[0])
@@ -169,48 +201,14 @@ def _put(whole: Any, places: Tensor, part: Any) -> Any:
     return mapped(whole, lambda path, x: x.index_copy(0, places.to(x.device), parts[path]))
 
 
-# -- checks ------------------------------------------------------------------------------------------
-
-
-def _check(sweep: Sweep, means: Means, group: Group, rows: Rows, scores: Tensor) -> None:
-    """One cell of a pass against a plain run of its example alone. Raises Mismatch where they differ."""
-    write, _, places = rows.where[len(rows.where) // 2]
-    i = int(rows.examples[places[len(places) // 2]])
-    one = torch.tensor([i])
-    if write.whole or not hasattr(sweep.metric, "pairs"):
-        plain = sweep.scored(sweep.call(sweep.given, write.sites), torch.arange(sweep.given.size))[i]
-    else:
-        alone = {site: _row_of(new, one) for site, new in write.sites.items()}
-        plain = sweep.scored(sweep.call(sweep.given.rows(one), alone), one)[0]
-    found = scores[write.number, i]
-    apart = float((plain - found).abs())
-    if not apart <= sweep.tolerance(max(float(plain.abs()), float(found.abs()))):
-        place = " and ".join(map(str, write.sites))
-        raise Mismatch(
-            f"{_culprit(sweep, means, group)} differs from the plain run by {apart:.2g}, where example {i} runs with "
-            f"{place} written in a pass with others."
-        )
-    sweep.work += Work(noise=apart)
-
-
-def _culprit(sweep: Sweep, means: Means, group: Group) -> str:
-    """The first call that gives something else in a pass than in the recording, as text."""
-    known, subject = means.probe, sweep.subject
+def _limit(sweep: Sweep, means: Means) -> int:
+    """How many rows a pass may have."""
+    known = means.probe
     if known is None:
-        return "The metric"
-    found: list[str] = []
-
-    def seen(i: int, output: Any) -> Any:
-        recorded, now = tensors(known.events[i].output), tensors(output)
-        if not all(path in now and close(now[path], tensor) for path, tensor in recorded.items()):
-            found.append(repr(known.events[i].key[0] or type(subject.module).__name__))
-        return output
-
-    two = only_base(2)
-    given = handed_out(known, known.given(group.entry) if means.replay else [], known.outputs, two.index, 2)
-    conductor = Conductor(known, subject.paths, given, None, frozenset(range(len(known.events))), seen=seen)
-    run_conducted(subject.module, known.rows, two, subject.modules, conductor)
-    return found[0] if found else "The metric"
+        return budget_rows(sweep.engine.budget, _row_bytes(sweep), sweep.device)
+    read = means.readout.path if means.readout is not None else None
+    limit = budget_rows(sweep.engine.budget, known.row_bytes(read), sweep.device)
+    return min(limit, max(2, TOKENS // known.tokens)) if means.pack and sweep.device.type == "cpu" else limit
 
 
 def _row_bytes(sweep: Sweep) -> int:
@@ -218,13 +216,3 @@ def _row_bytes(sweep: Sweep) -> int:
     widest = max((max(p.shape, default=1) for p in sweep.subject.module.parameters()), default=1)
     entries = sum(x.numel() * x.element_size() for x in tensors((sweep.given.args, sweep.given.kwargs)).values())
     return 64 * widest + 16 * entries // sweep.given.size
-
-
-def _row_of(intervention: Any, row: Tensor) -> Any:
-    """The same intervention for one example."""
-    value = intervention.value
-    return Set(value.index_select(0, row.to(value.device))) if isinstance(value, Tensor) else Set(value)
-
-
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

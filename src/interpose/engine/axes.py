@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -71,8 +72,11 @@ def close(ours: Tensor, theirs: Tensor, share: float = 1.0) -> bool:
     if torch.equal(ours, theirs) or not (ours.is_floating_point() or ours.is_complex()):
         return bool(torch.equal(ours, theirs))
     most = share * rounding(ours.dtype)
-    if float((ours - theirs).abs().max()) <= most:
+    if (apart := float((ours - theirs).abs().max())) <= most:
         return True
+    size = float(theirs.abs().max())
+    if isfinite(apart + size):
+        return apart <= most * max(1.0, size)
     size = float(theirs.abs().nan_to_num(nan=0.0, posinf=0.0).max())
     return float(distances(ours, theirs).max(initial=0.0)) <= most * max(1.0, size)
 

@@ -11,13 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from ..sites import Site
-from ..structures import tensors
-from ..taps import RowTaps, RowWrite, call
+from ..structures import mapped, tensors
+from ..taps import Change, RowTaps, RowWrite, call
+from . import packing  # noqa: F401  - its rules are what packed tensors follow
 from .axes import Deviated, rows_of
 from .events import Key, products
-from .plan import Write, cells_in
+from .kept import joined
+from .live import Batch
+from .packed import Packed, Unpacked
+from .plan import Write, cells_in, is_memory
 from .probe import Given, Probe
 from .skip import Comparison
+from .subject import Subject
+
+TOGETHER, MANY = 512, 2**16
+"""For how many packed tokens a call is made at a time, on a processor with caches and elsewhere: products of fewer are
+slower; of more, what is between products no longer stays near the processor."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Rows:
         """How many rows there are."""
         return self.base + len(self.owner)
 
-    def taps(self, modules: Mapping[str, nn.Module]) -> RowTaps:
+    def taps(self, modules: Mapping[str, nn.Module], kind: type[RowTaps] = RowTaps) -> RowTaps:
         """The writes of these rows, as hooks."""
         writes: dict[Site, list[RowWrite]] = {}
         for write, rows, places in self.where:
@@ -51,7 +60,15 @@ class Rows:
             for site, intervention in write.sites.items():
                 entry = RowWrite(rows, intervention, examples, write.number, len(write.sites) == 1)
                 writes.setdefault(site, []).append(entry)
-        return RowTaps(writes, self.count, modules)
+        return kind(writes, self.count, modules)
+
+
+class PackedTaps(RowTaps):
+    """The writes of one pass, also into packed tensors."""
+
+    def edited(self, tensor: Tensor, changes: Sequence[Change]) -> Tensor:
+        """A copy of a tensor with functions of them in place of some rows, one function after another."""
+        return tensor.edited(changes) if isinstance(tensor, Packed) else super().edited(tensor, changes)
 
 
 def laid_out(writes: Sequence[Write], examples: Tensor, *, base: bool = True) -> Rows:
@@ -120,10 +137,14 @@ class Conductor:
                 self.next = self.probe.after[i]
                 return self.given[i]()
             if path in self.stand_ins:
-                return self.stand_ins[path](*args)
-            if not self.probe.tokenwise[i] or i in self.touched:
+                return self.stand_ins[path](*(x.dense() if isinstance(x, Packed) else x for x in args))
+            packed = bool(args) and isinstance(args[0], Packed)
+            tokenwise = self.probe.tokenwise[i] or (packed and self.probe.light[i])
+            if not tokenwise or i in self.touched:
                 self.flops += products(module, list(tensors((args, kwargs)).values()))
                 return self.seen(i, original(*args, **kwargs))
+            if packed:
+                return self.seen(i, self._packed(i, type(module) is nn.Linear, original, *args, **kwargs))
             self.next, self.inside = self.probe.after[i], True
             try:
                 (x,) = args
@@ -138,6 +159,28 @@ class Conductor:
             return self.seen(i, output)
 
         return forward
+
+    def _packed(self, i: int, at_once: bool, forward: Callable[..., Tensor], x: Packed, **kwargs: Any) -> Packed:
+        """What a token-wise call gives, made for the values that are kept; at_once: of which all are given at once."""
+        if tensors(kwargs):
+            raise Unpacked("a token-wise call is given more than one tensor")
+        x = x.tokens()
+        if i in self.last_only and x.axis:
+            live, kept = x.live.last
+            x = Packed(x.entries.index_select(0, kept), live, x.axis)
+        parts = [x.entries] if at_once else x.kept.parts(TOGETHER if x.device.type == "cpu" else MANY)
+        self.next, self.inside = self.probe.after[i], True
+        try:
+            whole = joined((self._vectors(x.ndim, forward, part, kwargs) for part in parts), x.live.count)
+        finally:
+            self.inside = False
+        self.flops += self.probe.per_token[i] * x.live.count
+        return Packed(whole, x.live, x.axis)
+
+    @staticmethod
+    def _vectors(ndim: int, forward: Callable[..., Tensor], x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """[value, unit]: what a call gives for [value, unit], taken for tokens, each in a row of its own."""
+        return forward(x[:, None] if ndim == 3 else x, **kwargs).reshape(len(x), -1)
 
     def _met(self, path: str) -> int:
         i = self.next
@@ -194,3 +237,21 @@ def run_conducted(
         raise
     conductor.finish()
     return output
+
+
+def run_packed(subject: Subject, given: Given, rows: Rows, conductor: Conductor, device: torch.device) -> Any:
+    """The outcome of a pass with base rows, in which tensors are packed. Raises Unpacked where that cannot be done."""
+    batch = Batch(rows.base, torch.cat([torch.arange(rows.base), rows.owner]).to(device))
+    base = given.rows(rows.examples)
+    args, kwargs = mapped((base.args, base.kwargs), lambda _, x: Packed(x, batch.none(), 0))
+    try:
+        output = call(subject.module, args, kwargs, rows.taps(subject.modules, PackedTaps), conductor.forwards())
+        outcome = mapped(subject.outcome(output), lambda _, x: x.dense() if isinstance(x, Packed) else x)
+        conductor.finish()
+    except Exception as error:
+        if is_memory(error):
+            raise
+        raise Unpacked(batch.refusals[0] if batch.refusals else f"{type(error).__name__}: {error}") from error
+    if batch.refusals:
+        raise Unpacked(batch.refusals[0])
+    return outcome

@@ -77,7 +77,7 @@ def entry_of(write: Write, probe: Probe) -> int:
 
 def clock_at(site: Site, probe: Probe) -> int:
     """When a run passes a site. Raises Refused where its module does not run, or runs several times."""
-    calls = [event for event in probe.events if event.key[0] == site.path]
+    calls = probe.calls.get(site.path, [])
     if site.occurrence is not None:
         calls = calls[site.occurrence : site.occurrence + 1]
     if len(calls) != 1:
@@ -115,15 +115,45 @@ def portions(
 
     by_example: whether examples may be run apart from each other at all.
     """
-    split = by_example and not any(write.whole for write in group)
-    step = max(1, min(len(block), rows // (len(group) + 1))) if split else len(block)
-    most = max(1, rows // step - 1)
-    for start in range(0, len(block), step):
-        examples = block[start : start + step]
-        for first in range(0, len(group), most):
-            part = list(group[first : first + most])
-            if any(len(_within(write, examples)) for write in part):
+    for examples in _parts(group, block, rows) if by_example else [block]:
+        cells = [len(cells_in(write, examples)) for write in group]
+        part: list[Write] = []
+        count = len(examples)
+        for write, more in zip(group, cells, strict=True):
+            if part and count + more > rows:
                 yield part, examples
+                part, count = [], len(examples)
+            if more:
+                part.append(write)
+                count += more
+        if part:
+            yield part, examples
+
+
+def _parts(group: Sequence[Write], block: Tensor, rows: int) -> list[Tensor]:
+    """Neighbouring examples together as long as their cells, and a base row each, are no more than so many rows."""
+    if any(write.whole for write in group):
+        return [block]
+    counts = torch.ones(len(block), dtype=torch.long)
+    for write in group:
+        counts[_within(write, block) - int(block[0])] += 1
+    sizes = _filled(counts.tolist(), rows)
+    even = int(counts.sum()) // len(sizes) + int(counts.max())  # as many parts, of about the same size
+    return list(block.split(_filled(counts.tolist(), min(rows, even))))
+
+
+def _filled(counts: Sequence[int], most: int) -> list[int]:
+    """How many neighbours go together, if they may count so much together; one goes alone whatever it counts."""
+    sizes: list[int] = []
+    left = 0
+    for count in counts:
+        if sizes and count <= left:
+            sizes[-1] += 1
+        else:
+            sizes.append(1)
+            left = most
+        left -= count
+    return sizes
 
 
 def halved(
@@ -175,3 +205,8 @@ def _fits(value: Any, held: Tensor) -> bool:
     if isinstance(value, Tensor):
         return value.shape == held.shape and held.ndim > 0
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether something did not fit into memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

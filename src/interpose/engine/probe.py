@@ -54,13 +54,15 @@ class Probe:
     """The calls of a run, and what is known of each by its number.
 
     after: the number of the first later call that did not happen inside; axes: where rows are in its output, None where
-    that is not clear; tokenwise: whether it treats each token by itself; per_token: the operations of its products for
-    one token; rows: the two rows; forwards: how many runs this took.
+    that is not clear; tokenwise: whether it treats each token by itself, with weights enough for a comparison to pay;
+    light: whether it does with fewer; per_token: the operations of its products for one token; rows: the two rows;
+    forwards: how many runs this took.
     """
 
     events: list[Event]
     axes: list[Axes | None]
     tokenwise: list[bool]
+    light: list[bool]
     after: list[int]
     per_token: list[float]
     rows: Given
@@ -70,6 +72,14 @@ class Probe:
     def number(self) -> Mapping[Key, int]:
         """Calls by their addresses."""
         return {event.key: i for i, event in enumerate(self.events)}
+
+    @cached_property
+    def calls(self) -> Mapping[str, list[Event]]:
+        """The calls of each module, by its path."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            found.setdefault(event.key[0], []).append(event)
+        return found
 
     @cached_property
     def outputs(self) -> Mapping[Key, Any]:
@@ -105,9 +115,24 @@ class Probe:
         return sum(event.flops for event in self.events if event.end > clock) / self.rows.size
 
     @property
-    def row_bytes(self) -> int:
-        """A rough size of what one row needs while it passes through: several of the largest tensors."""
-        return 8 * max((event.size for event in self.events), default=0) // self.rows.size
+    def tokens(self) -> int:
+        """How many tokens a row has: as many as any token-wise call treats."""
+        made = [event.output for event, one in zip(self.events, self.tokenwise, strict=True) if one]
+        return max((x.numel() // x.shape[-1] for x in made), default=1) // self.rows.size or 1
+
+    def row_bytes(self, readout: str | None = None) -> int:
+        """A rough size of what one row needs while it passes through: several of the largest tensors.
+
+        readout: the path of a layer of which only a few outputs are computed; what it is part of gives no more.
+        """
+        small: set[int | None] = set()
+        for i in range(len(self.events)):
+            above: int | None = i if self.events[i].key[0] == readout else None
+            while above is not None:
+                small.add(above)
+                above = self.events[above].parent
+        sizes = [event.size for i, event in enumerate(self.events) if i not in small]
+        return 8 * max(sizes, default=0) // self.rows.size
 
 
 def probe(
@@ -125,7 +150,10 @@ def probe(
         call(module, rows.args, rows.kwargs, RunTaps((), {}, modules), recorder.forwards())
         runs.append(recorder.events)
     events, others = runs
-    tokenwise = _tokenwise(events, modules, smallest)
+    certified = _tokenwise(events, modules)
+    weights = [sum(parameter.numel() for parameter in modules[event.key[0]].parameters()) for event in events]
+    tokenwise = [one and count >= smallest for one, count in zip(certified, weights, strict=True)]
+    light = [one and count < smallest for one, count in zip(certified, weights, strict=True)]
     after = _after(events)
     _same_outline(events, others, tokenwise, after)
     alone_by_key = {event.key: event for event in others}
@@ -136,9 +164,9 @@ def probe(
     for event in events:
         event.called = ((), {})
     per_token = [
-        2.0 * _weights(modules[event.key[0]]) if one else 0.0 for event, one in zip(events, tokenwise, strict=True)
+        2.0 * _weights(modules[event.key[0]]) if one else 0.0 for event, one in zip(events, certified, strict=True)
     ]
-    return Probe(events, axes, tokenwise, after, per_token, both, forwards=2)
+    return Probe(events, axes, tokenwise, light, after, per_token, both, forwards=2)
 
 
 def operations(module: nn.Module, entries: int, rows: int) -> float:
@@ -182,11 +210,11 @@ def _after(events: list[Event]) -> list[int]:
     return after
 
 
-def _tokenwise(events: list[Event], modules: Mapping[str, nn.Module], smallest: int) -> list[bool]:
+def _tokenwise(events: list[Event], modules: Mapping[str, nn.Module]) -> list[bool]:
     def of(event: Event) -> bool:
         module = modules[event.key[0]]
         forward: Callable[..., Any] = module.forward
-        return event.steady and is_tokenwise(module, forward, event.called, event.output, smallest)
+        return event.steady and is_tokenwise(module, forward, event.called, event.output)
 
     return [of(event) for event in events]
 

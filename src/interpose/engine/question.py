@@ -28,6 +28,7 @@ class Engine:
 
     replay: hand out what calls gave that ended before a write, instead of making them again.
     skip: make token-wise calls only for the tokens that differ from the base run.
+    pack: keep values packed between these calls, so that what is done in between is done for these tokens only, too.
     cone: in the last calls, only for the token that is read. columns: only the outputs that the metric reads.
     budget: bytes that a pass may take; by default a quarter of the free memory, on a CPU at most 1 GiB.
     check: compare sampled cells with plain runs, and fall back to fewer savings where they differ.
@@ -35,6 +36,7 @@ class Engine:
 
     replay: bool | None = None
     skip: bool | None = None
+    pack: bool | None = None
     cone: bool | None = None
     columns: bool = True
     budget: int | None = None
@@ -55,6 +57,7 @@ class Means:
     probe: Probe | None = None
     replay: bool = False
     skip: bool = False
+    pack: bool = False
     last_only: frozenset[int] = frozenset()
     readout: Readout | None = None
     base_rows: bool = True  # whether every pass has base rows of its own
@@ -78,7 +81,7 @@ class Sweep:
     def scored(self, outcome: Any, examples: Tensor, readout: Readout | None = None) -> Tensor:
         """The metric of an outcome that has a row for each of some examples."""
         metric = self.metric if readout is None else readout.metric
-        if len(examples) != self.given.size:
+        if not torch.equal(examples, torch.arange(self.given.size)):
             metric = replace(metric, pairs=metric.pairs[examples.tolist()])
         return metric(outcome)
 

@@ -106,7 +106,7 @@ class Comparison:
         return whole
 
 
-def is_tokenwise(module: nn.Module, forward: Callable[..., Any], called: Any, output: Any, smallest: int) -> bool:
+def is_tokenwise(module: nn.Module, forward: Callable[..., Any], called: Any, output: Any) -> bool:
     """Whether a call treats each token by itself: its output for all tokens is its output for each as a row of its own.
 
     forward: the module's own; called: the arguments it was called with; output: what it gave.
@@ -117,7 +117,7 @@ def is_tokenwise(module: nn.Module, forward: Callable[..., Any], called: Any, ou
     (x,) = args
     if not x.is_floating_point() or x.ndim not in (2, 3) or output.shape[:-1] != x.shape[:-1]:
         return False
-    if sum(parameter.numel() for parameter in module.parameters()) < max(smallest, 1):
+    if not any(True for _ in module.parameters()):
         return False
     if type(module) is nn.Linear:
         return True

@@ -15,6 +15,7 @@ from ..taps import NotByRow, RunTaps, call
 from .attempt import attempt
 from .axes import Deviated
 from .cone import find_last_only, find_unreachable
+from .packed import Unpacked
 from .plan import Write, budget_rows, changing, grouped
 from .probe import SMALL, Given, Probe, Refused, operations, probe
 from .question import Engine, Interventions, Means, Mismatch, Subject, Sweep
@@ -46,6 +47,7 @@ def swept(
         raise Refused("the first axis of the output is not the example")
     sweep = Sweep(subject, given, metric, anchor, engine, Work(forwards=1, rows=len(anchor)))
     planned = [changing(j, write, taps.values, len(anchor)) for j, write in enumerate(writes)]
+    del outcome, held, taps  # what the plain run gave and read is not kept
     live = [write for write in planned if len(write.cells)]
     tick = getattr(metric, "tick", untold)
     tick(len(planned) - len(live))
@@ -67,6 +69,9 @@ def _by_the_best_means(sweep: Sweep, live: list[Write], scores: Tensor, tick: Ca
         told(len(live) - len(reachable))
         try:
             found = attempt(sweep, means, reachable, scores.clone(), told)
+        except Unpacked as reason:
+            sweep.work += Work(notes=(f"Not packed: {reason}.",))
+            continue
         except (Mismatch, Deviated, NotByRow) as reason:
             failed = failed or reason
             continue
@@ -106,6 +111,9 @@ def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[tuple[Means, list[Write
                 replace(steps[-1], names=("compare and skip", *steps[-1].names), skip=True, base_rows=sweep.is_rough)
             )
         best, reachable = _with_cone(sweep, _with_readout(sweep, steps[-1], live), live)
+        if best.skip and sweep.engine.pack is not False:
+            names = ("packed", *(name for name in best.names if name != "replay"))
+            yield replace(best, names=names, pack=True, replay=False, base_rows=True), reachable
         if best != steps[-1] or len(reachable) < len(live):
             yield best, reachable
         for step in reversed(steps[1:]):
@@ -139,7 +147,7 @@ def _with_cone(sweep: Sweep, means: Means, live: list[Write]) -> tuple[Means, li
     subject, known = sweep.subject, means.probe
     if known is None or sweep.engine.cone is False:
         return means, live
-    rows = min(512, budget_rows(sweep.engine.budget, known.row_bytes, sweep.device))
+    rows = min(512, budget_rows(sweep.engine.budget, known.row_bytes(), sweep.device))
     try:
         unreachable = find_unreachable(subject, known, live, rows, means.readout)
         last = find_last_only(subject, known) if subject.reads_last and means.skip else frozenset()
