@@ -29,7 +29,7 @@ def wired(truth: Truth, groups: Sequence[Sequence[Sites]]) -> frozenset[Edge]:
 def links(truth: Truth, edges: frozenset[Edge]) -> dict[Sites, Sites]:
     """Groups that only carry a variable on, and what they have it from: one parent, with the same kernel."""
     parents: dict[Sites, list[Sites]] = {}
-    for parent, child in edges:
+    for parent, child in sorted(edges, key=lambda edge: [sorted(side) for side in edge]):
         parents.setdefault(child, []).append(parent)
     return {
         child: above[0]
