@@ -44,7 +44,7 @@ class Decoded:
     def __str__(self) -> str:
         sites = " + ".join(map(str, self.sites))
         if self.slope is None or self.intercept is None:
-            return f"{sites} holds {self.name} by a table of {len(self.known)} values"
+            return f"a table of {len(self.known)} values"
         bracket = f"({self.name})" if any(mark in self.name for mark in "+- *") else self.name
         sign = "-" if self.intercept < 0 else "+"
         shift = f" {sign} {_short(abs(self.intercept))}" if abs(self.intercept) > 1e-9 else ""
@@ -74,7 +74,7 @@ def decoded(held: Held, prober: Prober) -> Decoded:
     known: dict[Any, tuple[Tensor, ...]] = {}
     for i, label in enumerate(labels):
         known.setdefault(label, tuple(values[site][i] for site in held.group))
-    numbers = np.array(labels, dtype=float) if _numeric(labels) else None
+    numbers = np.array(labels, dtype=float) if held.is_named and _numeric(labels) else None
     name = label_of(held)
     lowest, highest = (min(labels), max(labels)) if numbers is not None else (None, None)
     alone = len(held.group) == 1 and values[held.group[0]][0].numel() == 1

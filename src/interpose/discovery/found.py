@@ -18,6 +18,7 @@ from ..sites import Site
 from ..tables import Table
 from .decoding import Decoded
 from .holdings import Held, Layer
+from .kernels import count
 from .modelling import Formula
 from .responses import Domain
 from .verification import Check
@@ -161,17 +162,7 @@ class Found:
     def explain(self) -> str:
         """What was found in a few sentences, made from the numbers."""
         said = [self._opening()]
-        for name in self.variables:
-            rule, formula = self.rules[name], self.formulas.get(name)
-            where = " and ".join(map(str, rule.sites))
-            how = (
-                ""
-                if formula is None or formula.text == name
-                else f", computed as {formula.text}"
-                if not formula.table
-                else f", computed from {' and '.join(formula.parents)} by a table"
-            )
-            said.append(f"{where} hold{'s' * (len(rule.sites) == 1)} {name}{how}{self._written(rule)}.")
+        said += [self._said(name) for name in self.variables]
         if "Y" in self.formulas:
             said.append(f"The output is {self.formulas['Y'].text}.")
         if self.inert:
@@ -205,7 +196,8 @@ class Found:
         if first is not node:
             return (layer.name, " + ".join(held.labels), node.name, node.name, "carried on")
         parents = ", ".join(wire.parents) if wire is not None else node.name if node.name in self.domain.names else "?"
-        return (layer.name, " + ".join(held.labels), node.name, parents, str(self.rules[node.name]))
+        name = node.name if held.is_named else f"no simple name ({count(held.classes)} kinds)"
+        return (layer.name, " + ".join(held.labels), name, parents, str(self.rules[node.name]))
 
     def _notes(self) -> list[str]:
         notes = [f"{check}." for check in self.checks]
@@ -222,6 +214,20 @@ class Found:
             "none": "is not explained by any algorithm in these sites",
         }[self.verdict]
         return f"On {self._inputs()}, {self.model_name} {verb}."
+
+    def _said(self, name: str) -> str:
+        """One variable in a sentence: where it is held, how it is computed, how it is written."""
+        rule, formula = self.rules[name], self.formulas.get(name)
+        where, holds = " and ".join(map(str, rule.sites)), "holds" if len(rule.sites) == 1 else "together hold"
+        held = next(node.held for node in self.nodes if node.name == name)
+        if held is None or not held.is_named:
+            return (
+                f"{where} {holds} something without a simple name, which tells {len(rule.known)} kinds of inputs apart."
+            )
+        how = "" if formula is None or formula.text == name else f", computed as {formula.text}"
+        if formula is not None and formula.table:
+            how = f", computed from {' and '.join(formula.parents)} by a table"
+        return f"{where} {holds} {name}{how}{self._written(rule)}."
 
     def _tested(self) -> list[str]:
         """How the hypothesis stood the test, in sentences."""
