@@ -163,3 +163,55 @@ def test_a_network_without_names_for_its_inputs_fails_with_a_note_on_why():
     assert failed.value.__notes__ == [
         "The hypothesis has inputs with names; does the network? Network(module, inputs=('A', 'B', 'C'))"
     ]
+
+
+# -- chance, and rivals -----------------------------------------------------------------------------------------------
+
+
+def test_chance_is_what_sources_of_other_pairs_score(net):
+    rows = ip.interchange_accuracy(net, adder.alignment(), n=400).rows
+    assert all(0 < row.chance < 0.25 for row in rows) and all(row.corrected == 1 for row in rows)
+    everything = ip.interchange_accuracy(net, ip.Alignment(adder.hypothesis(), {"A": "h11"}), n=400).rows[0]
+    assert everything.chance == pytest.approx(
+        everything.hits.mean(), abs=0.05
+    )  # h11 carries nothing: chance is the score
+
+
+def other_order():
+    return ip.CausalModel(
+        A=ip.Variable(range(10)),
+        B=ip.Variable(range(10)),
+        C=ip.Variable(range(10)),
+        AB=ip.Variable(lambda A, B: A + B),
+        Y=ip.Variable(lambda AB, C: AB + C),
+    )
+
+
+def test_of_two_hypotheses_the_right_one_is_told(net):
+    true = ip.Alignment(adder.hypothesis(), {"B+C": "h13"})
+    found = ip.distinguish(net, true, ip.Alignment(other_order(), {"AB": "h13"}), names=("B+C", "A+B"))
+    assert found.told > 1000 and found.right[0].all() and found.right[1].mean() < 0.1
+    assert found.verdict.startswith("B+C is right in 1.00 of") and "A+B" in str(found)
+
+
+def test_hypotheses_that_expect_the_same_are_indistinguishable_and_the_coarser_is_named(net):
+    pair = ip.CausalModel(
+        A=ip.Variable(range(10)),
+        B=ip.Variable(range(10)),
+        C=ip.Variable(range(10)),
+        both=ip.Variable(lambda B, C: (B, C)),
+        Y=ip.Variable(lambda A, both: A + sum(both)),
+    )
+    true = ip.Alignment(adder.hypothesis(), {"B+C": "h13"})
+    found = ip.distinguish(net, true, ip.Alignment(pair, {"both": "h13"}), names=("the sum", "the pair"))
+    assert found.told == 0 and found.verdict.startswith("indistinguishable: none of 2,000 interchanges")
+    assert "the sum tells fewer values apart (19 against" in found.verdict
+
+
+def test_rivals_must_meet(net):
+    true = ip.Alignment(adder.hypothesis(), {"B+C": "h13"})
+    with pytest.raises(errors.WrongAlignment, match="no place in common"):
+        ip.distinguish(net, true, ip.Alignment(other_order(), {"AB": "h12"}))
+    few = ip.CausalModel(A=ip.Variable(range(2)), Y=ip.Variable(lambda A: A))
+    with pytest.raises(errors.WrongAlignment, match="have other inputs"):
+        ip.distinguish(net, true, ip.Alignment(few, {"Y": "h13"}))

@@ -97,6 +97,7 @@ ORDER = [
     "effects",
     ("ablations", "circuits"),
     "abstraction",
+    "rivals",
     ("search.scan",),
     "drawing",
     "discovery.kernels",

@@ -19,6 +19,7 @@ from .metrics import Matches, logit_difference, matches, value
 from .model import Model, Run
 from .network import Network
 from .pairs import Pairs
+from .rivals import distinguish
 from .saved import load, save
 from .search.discover import discover
 from .search.scan import scan
@@ -49,6 +50,7 @@ __all__ = [
     "circuit",
     "compare",
     "discover",
+    "distinguish",
     "draw",
     "draw_alignment",
     "draw_circuit",

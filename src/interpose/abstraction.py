@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from .accuracy import Accuracy, Interchanges
 from .checks import check_rows_alone, repeatable
 from .errors import UnknownPlace, WrongAlignment, suggest
-from .inputs import examples
+from .inputs import examples, take
 from .interventions import Set
 from .metrics import Matches, score
 from .model import Model, meet
@@ -115,22 +115,22 @@ def interchange_accuracy(
     rng, variables = random.Random(seed), list(places)
     base, *drawn = [hypothesis.sample(n, seed=rng) for _ in range(len(variables) + 1)]
     sources = dict(zip(variables, drawn, strict=True))
-    ways = [{variable: sources[variable] for variable in chosen} for chosen in _sets(variables)]
+    ways = [{variable: sources[variable] for variable in chosen} for chosen in sets_of(variables)]
     plain, swapped = hypothesis.run(base).output, hypothesis.run(drawn[-1]).output
-    targets = [_counterfactual(hypothesis, base, way) for way in ways]
+    targets = [counterfactual(hypothesis, base, way) for way in ways]
     _check_tolerance([plain, *targets], tol)
     with torch.no_grad():
         untouched = _first_run(network, hypothesis, base)
         whole = network.run(drawn[-1]).output
         rows = tuple(
-            _interchanges(network, places, base, way, target, plain, tol)
+            _interchanges(network, places, base, way, target, plain, tol, seed)
             for way, target in zip(ways, targets, strict=True)
         )
     return Accuracy(
         rows=rows,
-        floor=float(np.mean([_hits(untouched, target, base, tol).mean() for target in targets])),
-        ceiling=float(_hits(whole, swapped, base, tol).mean()),
-        accuracy=float(_hits(untouched, plain, base, tol).mean()),
+        floor=float(np.mean([hit(untouched, target, base, tol).mean() for target in targets])),
+        ceiling=float(hit(whole, swapped, base, tol).mean()),
+        accuracy=float(hit(untouched, plain, base, tol).mean()),
         tol=tol,
     )
 
@@ -148,13 +148,13 @@ def _first_run(network: Model[Any], hypothesis: Any, base: Any) -> Any:
         raise
 
 
-def _sets(variables: list[str]) -> list[tuple[str, ...]]:
+def sets_of(variables: Sequence[Any]) -> list[tuple[Any, ...]]:
     """The sets of variables that are interchanged together, single ones first."""
     sizes = range(1, len(variables) + 1) if len(variables) <= 4 else (1, 2, len(variables))
     return [chosen for size in sizes for chosen in itertools.combinations(variables, size)]
 
 
-def _counterfactual(hypothesis: Any, base: Any, sources: Mapping[str, Any]) -> Any:
+def counterfactual(hypothesis: Any, base: Any, sources: Mapping[str, Any]) -> Any:
     """What the hypothesis gives with every variable of `sources` set to its value in its source."""
     return hypothesis.run(base, write={v: Set(hypothesis.run(source)[v]) for v, source in sources.items()}).output
 
@@ -167,25 +167,36 @@ def _interchanges(
     target: Any,
     plain: Any,
     tol: float,
+    seed: int,
 ) -> Interchanges:
     """The same in the network: the places of every variable of `sources` take the values they have in its source."""
-    values: dict[Any, Any] = {}
-    for variable, source in sources.items():
-        run = network.run(source, read=places[variable])
-        values |= {place: Set(run[place]) for place in places[variable]}
-    observed = network.run(base, write=values).output
+    observed = interchanged(network, places, base, sources)
+    order = np.random.default_rng(seed).permutation(len(base)).tolist()
+    others = interchanged(
+        network, places, base, {variable: take(source, order) for variable, source in sources.items()}
+    )
     return Interchanges(
         label=", ".join(f"{variable} at {_joined(places[variable])}" for variable in sources),
         base=base,
         sources={place: source for variable, source in sources.items() for place in places[variable]},
         expected=_listed(target),
         observed=_listed(observed),
-        hits=_hits(observed, target, base, tol).astype(bool),
-        informative=~_hits(plain, target, base, tol).astype(bool),
+        hits=hit(observed, target, base, tol).astype(bool),
+        informative=~hit(plain, target, base, tol).astype(bool),
+        chance=float(hit(others, target, base, tol).mean()),
     )
 
 
-def _hits(output: Any, expected: Any, base: Any, tol: float) -> np.ndarray:
+def interchanged(network: Model[Any], places: Mapping[Any, Any], base: Any, sources: Mapping[Any, Any]) -> Any:
+    """The network's output on the base inputs with the places of every variable taken from its source."""
+    values: dict[Any, Any] = {}
+    for variable, source in sources.items():
+        run = network.run(source, read=places[variable])
+        values |= {place: Set(run[place]) for place in places[variable]}
+    return network.run(base, write=values).output
+
+
+def hit(output: Any, expected: Any, base: Any, tol: float) -> np.ndarray:
     """[pair]: 1 where the output is what was expected; of several outputs, all of them."""
     if isinstance(expected, Mapping):
         if not isinstance(output, Mapping) or set(output) != set(expected):
@@ -193,7 +204,7 @@ def _hits(output: Any, expected: Any, base: Any, tol: float) -> np.ndarray:
                 f"The hypothesis has the outputs {', '.join(expected)}, the network a {type(output).__name__}. Give "
                 "the network a dict of as many, or the hypothesis one output."
             )
-        return np.min([_hits(output[name], column, base, tol) for name, column in expected.items()], axis=0)
+        return np.min([hit(output[name], column, base, tol) for name, column in expected.items()], axis=0)
     return score(Matches(tol), output, Pairs(base, base, targets=expected)).numpy()
 
 

@@ -58,6 +58,7 @@ class Accuracy:
                     row.label,
                     number(row.hits.mean()),
                     all_pairs.text(0),
+                    number(row.chance),
                     number(informed.estimate[0]),
                     f"{told.sum()} of {row.size}",
                 )
@@ -66,7 +67,7 @@ class Accuracy:
             f"Without any intervention {number(self.floor)}; with everything from one source {number(self.ceiling)}. "
             f"Unpatched, network and causal model agree on {number(self.accuracy)} of the base inputs.",
         )
-        columns = ("interchange", "accuracy", "95 % interval", "informative", "informative pairs")
+        columns = ("interchange", "accuracy", "95 % interval", "chance", "informative", "informative pairs")
         return Table("Interchange intervention accuracy", columns, tuple(rows), notes)
 
     def failures(self) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ class Interchanges:
     """One way of interchanging, on many pairs: what was expected, what came out.
 
     sources: place of the network -> one source a pair; informative: pairs where the causal model's output changes at
-    all.
+    all. chance: the score with sources that were meant for other pairs.
     """
 
     label: str
@@ -93,6 +94,12 @@ class Interchanges:
     observed: Sequence[Any]
     hits: np.ndarray
     informative: np.ndarray
+    chance: float = float("nan")
+
+    @property
+    def corrected(self) -> float:
+        """The score above chance, (score - chance) / (1 - chance); NaN where chance is 1."""
+        return (float(self.hits.mean()) - self.chance) / (1 - self.chance) if self.chance < 1 else float("nan")
 
     @property
     def size(self) -> int:
