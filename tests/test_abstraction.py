@@ -215,3 +215,16 @@ def test_rivals_must_meet(net):
     few = ip.CausalModel(A=ip.Variable(range(2)), Y=ip.Variable(lambda A: A))
     with pytest.raises(errors.WrongAlignment, match="have other inputs"):
         ip.distinguish(net, true, ip.Alignment(few, {"Y": "h13"}))
+
+
+def test_a_failure_is_made_as_small_as_it_stays_one(net):
+    wrong = ip.Alignment(adder.hypothesis(), {"A": "h12", "B+C": "h11"})
+    found = ip.interchange_accuracy(net, wrong, n=100)
+    assert len(found.smallest) == 2  # B+C alone, and both
+    for one in found.smallest:
+        assert one["interchange"] == "B+C at h11"
+        (source,) = one["sources"].values()
+        assert sum(source[name] != one["base"][name] for name in "ABC") == 1 and source["A"] == one["base"]["A"]
+        again = ip.interchange(net, one["base"], one["sources"]).output.item()
+        assert again == pytest.approx(one["observed"]) and abs(again - one["expected"]) > 0.5
+    assert ip.interchange_accuracy(net, adder.alignment(), n=50).smallest == ()

@@ -126,8 +126,14 @@ def interchange_accuracy(
             _interchanges(network, places, base, way, target, plain, tol, seed)
             for way, target in zip(ways, targets, strict=True)
         )
+        smallest = tuple(
+            _smallest(network, hypothesis, places, way, base, int(np.flatnonzero(~row.hits)[0]), tol)
+            for row, way in zip(rows, ways, strict=True)
+            if not row.hits.all()
+        )
     return Accuracy(
         rows=rows,
+        smallest=smallest,
         floor=float(np.mean([hit(untouched, target, base, tol).mean() for target in targets])),
         ceiling=float(hit(whole, swapped, base, tol).mean()),
         accuracy=float(hit(untouched, plain, base, tol).mean()),
@@ -185,6 +191,40 @@ def _interchanges(
         informative=~hit(plain, target, base, tol).astype(bool),
         chance=float(hit(others, target, base, tol).mean()),
     )
+
+
+def _smallest(
+    network: Model[Any],
+    hypothesis: Any,
+    places: Mapping[str, Any],
+    way: Mapping[str, Any],
+    base: Any,
+    i: int,
+    tol: float,
+) -> dict[str, Any]:
+    """One failure, with as few variables interchanged and as few inputs changed as leave it one (delta debugging)."""
+    start = take(base, [i])
+    found = {variable: take(source, [i]) for variable, source in way.items()}
+
+    def outcome(sources: Mapping[str, Any]) -> tuple[Any, Any, bool]:
+        expected, observed = counterfactual(hypothesis, start, sources), interchanged(network, places, start, sources)
+        return expected, observed, not hit(observed, expected, start, tol).all()
+
+    for variable in list(found):
+        fewer = {name: source for name, source in found.items() if name != variable}
+        found = fewer if fewer and outcome(fewer)[2] else found
+    for variable in found:
+        for name in hypothesis.inputs:
+            nearer = {**found, variable: [{**found[variable][0], name: start[0][name]}]}
+            found = nearer if nearer[variable] != found[variable] and outcome(nearer)[2] else found
+    expected, observed, _ = outcome(found)
+    return {
+        "interchange": ", ".join(f"{variable} at {_joined(places[variable])}" for variable in found),
+        "base": start[0],
+        "sources": {place: source[0] for variable, source in found.items() for place in places[variable]},
+        "expected": _listed(expected)[0] if not isinstance(expected, Mapping) else expected,
+        "observed": _listed(observed)[0] if not isinstance(observed, Mapping) else observed,
+    }
 
 
 def interchanged(network: Model[Any], places: Mapping[Any, Any], base: Any, sources: Mapping[Any, Any]) -> Any:

@@ -20,6 +20,7 @@ class Accuracy:
     score: the share of interchanges that did, singly and all together; rows: the same for each way of interchanging.
     floor: the score without any intervention; ceiling: the score with everything taken from one source, which is the
     source run itself; accuracy: how often network and causal model agree on the base when nothing is patched.
+    smallest: for each way that failed one failure, with as little changed between base and sources as leaves it one.
     """
 
     rows: tuple[Interchanges, ...]
@@ -27,6 +28,7 @@ class Accuracy:
     ceiling: float
     accuracy: float
     tol: float
+    smallest: tuple[dict[str, Any], ...] = ()
 
     @property
     def score(self) -> float:
