@@ -19,5 +19,8 @@ def bar(total: int, progress: bool | None, *, unit: str = "run") -> Iterator[Cal
         warnings.filterwarnings("ignore", message=".*IProgress.*")
         from tqdm.auto import tqdm
     shape = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
-    with tqdm(total=total, unit=unit, leave=False, delay=1 if progress is None else 0, bar_format=shape) as shown_bar:
+    shown_bar = tqdm(total=total, unit=unit, leave=False, delay=1 if progress is None else 0, bar_format=shape)
+    try:
         yield shown_bar.update
+    finally:
+        shown_bar.close()
