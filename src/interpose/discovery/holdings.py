@@ -257,10 +257,16 @@ def _as_one(
     found: list[Held] = []
     for parts in alike.values():
         group = tuple(site for one in parts for site in one.group)
-        whole = _held(parts[0].layer, group, prober, atoms, ()) if len(parts) > 1 else None
+        alone = len(parts) == 1 or any(_remembers(one) for one in parts)
+        whole = None if alone else _held(parts[0].layer, group, prober, atoms, ())
         members = {site: _said(one) for one in parts for site in one.group}
         found += parts if whole is None else [replace(whole, members=members)]
     return found
+
+
+def _remembers(one: Held) -> bool:
+    """Whether a place is written in a number for every input: then together such places hold whatever is asked for."""
+    return len(one.signature) > 1 and count(one.responses.number) == len(one.classes)
 
 
 def _same_use(one: Held) -> bytes:
