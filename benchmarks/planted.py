@@ -17,28 +17,15 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from interpose.tasks.planted import PROGRAMS, Score, by_discovery, control, planted, score, table
-from interpose.tasks.planted.controls import CONTROLS, SHAPES
-from interpose.tasks.planted.encodings import ENCODINGS
-
-Instance = tuple[str, str, int]
+from interpose.tasks.planted import Score, by_discovery, score, table
+from interpose.tasks.planted.suites import Name, instance, names
 
 
-def measured(instance: Instance) -> dict[str, Any]:
+def measured(name: Name) -> dict[str, Any]:
     """The score of one instance, as plain values."""
     torch.set_num_threads(1)
-    program, encoding, seed = instance
-    kind = encoding.removeprefix("control: ")
-    puzzle = control(kind, program, seed) if kind != encoding else planted(program, encoding, seed)
+    puzzle = instance(*name)
     return asdict(score(by_discovery(puzzle), puzzle.key))
-
-
-def instances(seeds: list[int], encodings: list[str], programs: list[str], controls: bool) -> list[Instance]:
-    """What is scored, in the order of the seeds."""
-    drawn = encodings or [name for name, encoding in ENCODINGS.items() if encoding.drawn]
-    found = [(program, encoding, seed) for seed in seeds for encoding in drawn for program in programs or PROGRAMS]
-    none = [(shape, f"control: {kind}", seed) for seed in seeds for kind in CONTROLS for shape in SHAPES]
-    return found + (none if controls else [])
 
 
 def main(
@@ -50,10 +37,10 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Score `discover` on planted networks."""
-    asked = instances(seeds or [100], encoding or [], program or [], controls)
+    asked = names(seeds or [100], programs=program or (), encodings=encoding or (), controls=controls)
     known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {(one["program"], one["encoding"], one["seed"]) for one in known}
-    left = [one for one in asked if (one[0], one[1], one[2]) not in done]
+    left = [one for one in asked if one not in done]
     with ProcessPoolExecutor(workers) as pool, out.open("a") as kept:
         running = {pool.submit(measured, one): one for one in left}
         for finished in tqdm(as_completed(running), total=len(left), unit="network", disable=not sys.stderr.isatty()):

@@ -43,14 +43,7 @@ def test_a_false_alignment_fails_and_its_failures_can_be_run_again(net):
 
 def test_a_finer_variable_scores_too_so_the_score_alone_is_no_proof(net):
     """Accuracy cannot choose between B+C and the pair (B, C): a limit that the documentation names."""
-    pair = ip.CausalModel(
-        A=ip.Variable(range(10)),
-        B=ip.Variable(range(10)),
-        C=ip.Variable(range(10)),
-        both=ip.Variable(lambda B, C: (B, C)),
-        Y=ip.Variable(lambda A, both: A + sum(both)),
-    )
-    assert ip.interchange_accuracy(net, ip.Alignment(pair, {"both": "h13"}), n=100).score == 1.0
+    assert ip.interchange_accuracy(net, ip.Alignment(of_the_pair(), {"both": "h13"}), n=100).score == 1.0
 
 
 def test_several_places_may_hold_one_variable(net):
@@ -177,6 +170,17 @@ def test_chance_is_what_sources_of_other_pairs_score(net):
     )  # h11 carries nothing: chance is the score
 
 
+def of_the_pair():
+    """A finer account of the adder than A + (B+C): the pair (B, C) is kept, and added up at the end."""
+    return ip.CausalModel(
+        A=ip.Variable(range(10)),
+        B=ip.Variable(range(10)),
+        C=ip.Variable(range(10)),
+        both=ip.Variable(lambda B, C: (B, C)),
+        Y=ip.Variable(lambda A, both: A + sum(both)),
+    )
+
+
 def other_order():
     return ip.CausalModel(
         A=ip.Variable(range(10)),
@@ -195,15 +199,8 @@ def test_of_two_hypotheses_the_right_one_is_told(net):
 
 
 def test_hypotheses_that_expect_the_same_are_indistinguishable_and_the_coarser_is_named(net):
-    pair = ip.CausalModel(
-        A=ip.Variable(range(10)),
-        B=ip.Variable(range(10)),
-        C=ip.Variable(range(10)),
-        both=ip.Variable(lambda B, C: (B, C)),
-        Y=ip.Variable(lambda A, both: A + sum(both)),
-    )
     true = ip.Alignment(adder.hypothesis(), {"B+C": "h13"})
-    found = ip.distinguish(net, true, ip.Alignment(pair, {"both": "h13"}), names=("the sum", "the pair"))
+    found = ip.distinguish(net, true, ip.Alignment(of_the_pair(), {"both": "h13"}), names=("the sum", "the pair"))
     assert found.told == 0 and found.verdict.startswith("indistinguishable: none of 2,000 interchanges")
     assert "the sum tells fewer values apart (19 against" in found.verdict
 

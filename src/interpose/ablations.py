@@ -21,11 +21,11 @@ from .grid import Group, label_of
 from .inputs import take
 from .interventions import Noise, Scale, Set
 from .metrics import Metric, Scored, name_of, score
-from .model import Model, Run, Work
+from .model import Model, Work, read_all
 from .pairs import Pairs
 from .quantities import Warned
 from .statistics import LEVEL, Estimates, Floats, Resampling, exhaustive, number
-from .tables import Table
+from .tables import Table, Tabled
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Resample:
     seed: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Ablated:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ablated(Tabled):
     """Each base run with a place ablated: y [pair, place], beside the untouched ybb [pair]. docs/effects.md says more.
 
     by: what the value was replaced with, in words.
@@ -98,12 +98,6 @@ class Ablated:
         title = f"Ablation, {self.by}: {self.metric}, {self.model}, {len(self.pairs)} base inputs"
         return Table(title, ("place", "mean", interval, "mean size", interval + " of it"), rows, (*rest, *self.notes()))
 
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
 
 def ablate(
     model: Model[Any],
@@ -127,7 +121,8 @@ def ablate(
     works: list[Work] = []
     with torch.no_grad():
         noise, work = checked(model, pairs, groups, metric, known=None, tol=None, batch_size=batch_size)
-        held = _held(model, pairs, flat, batch_size) if isinstance(by, Mean | Resample) else {}
+        bases = (batch.base for batch in pairs.batches(batch_size))
+        held = read_all(model, bases, flat) if isinstance(by, Mean | Resample) else {}
         order = np.random.default_rng(getattr(by, "seed", 0)).permutation(len(pairs))
         parts = []
         for start in range(0, len(pairs), batch_size):
@@ -149,21 +144,12 @@ def ablate(
     )
 
 
-def _held(model: Model[Any], pairs: Pairs, places: list[Any], batch_size: int) -> dict[Any, Any]:
-    """The value of every place in every base input."""
-    runs: list[Run[Any]] = [model.run(batch.base, read=places) for batch in pairs.batches(batch_size)]
-    return {
-        place: torch.cat([run[place] for run in runs])
-        if isinstance(runs[0][place], Tensor)
-        else np.concatenate([np.asarray(run[place]) for run in runs])
-        for place in places
-    }
-
-
 def _intervention(by: Any, held: Any, rows: Any) -> Callable[[Any], Any]:
     if isinstance(by, Mean):
+        if not isinstance(held, Tensor):
+            return Set(float(np.mean(held)))
         mean = held.mean(0)
-        return Set(mean.expand(len(rows), *mean.shape) if isinstance(held, Tensor) else float(mean))
+        return Set(mean.expand(len(rows), *mean.shape))
     if isinstance(by, Resample):
         return Set(take(held, rows.tolist()))
     if isinstance(by, Mapping):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .checks import checked, model_name
 from .effects import BATCH, check_pairs, check_question, grouped, listed
@@ -18,16 +17,16 @@ from .grid import Group, label_of
 from .inputs import take
 from .interventions import Set
 from .metrics import Metric, Scored, name_of, score
-from .model import Model
+from .model import Model, read_all
 from .pairs import Pairs
 from .statistics import LEVEL, Estimates, Floats, Resampling, exhaustive, number
-from .tables import Table
+from .tables import Table, Tabled
 
 DRAWS = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Circuit:
+@dataclass(frozen=True, eq=False, repr=False)
+class Circuit(Tabled):
     """How a set of places does alone: the metric with everything else taken from random other inputs.
 
     kept: the places of the circuit; among: all places there are to choose from, of which the others are resampled.
@@ -97,12 +96,6 @@ class Circuit:
         title = f"Circuit of {names or 'nothing'}: {self.metric}, {self.model}, {len(self.pairs)} inputs"
         return Table(title, ("place", "what", "mean", f"{100 * LEVEL:.0f} % interval"), tuple(rows), notes)
 
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
     def _told(self, estimates: Estimates) -> Estimates:
         return exhaustive(estimates) if self.pairs.exhaustive else estimates
 
@@ -142,7 +135,7 @@ def circuit(
     flat = list(dict.fromkeys(place for group in every for place in group))
     with torch.no_grad():
         noise, _ = checked(model, pairs, every, metric, known=None, tol=None, batch_size=batch_size)
-        held = _held(model, pairs, flat, batch_size)
+        held = read_all(model, pairs.inputs(batch_size), flat)
         found = [
             _scores(model, batch, sets, held, metric, draws, rng, 2 * len(pairs)) for batch in pairs.batches(batch_size)
         ]
@@ -186,14 +179,3 @@ def _scores(
         rows = iter(scores if scores is not None else ())
         found.append(np.stack([next(rows) if write else full for write in writes]))
     return full, np.stack(found)
-
-
-def _held(model: Model[Any], pairs: Pairs, places: list[Any], batch_size: int) -> dict[Any, Any]:
-    """The value of every place in every base and source input."""
-    runs = [model.run(side, read=places) for batch in pairs.batches(batch_size) for side in (batch.base, batch.source)]
-    return {
-        place: torch.cat([run[place] for run in runs])
-        if isinstance(runs[0][place], Tensor)
-        else [row for run in runs for row in run[place]]
-        for place in places
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
@@ -69,14 +70,10 @@ def discovered(
     say(f"{found}\n\n{found.explain()}")
     out.mkdir(parents=True, exist_ok=True)
     (out / "found.txt").write_text(f"{found}\n\n{found.explain()}\n", encoding="utf-8")
-    lines = [found.table().columns, *found.table().rows]
-    (out / "found.csv").write_text("\n".join(",".join(map(_quoted, line)) for line in lines) + "\n", encoding="utf-8")
+    with (out / "found.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([found.table().columns, *found.table().rows])
     if found.alignment is not None:
         picture = found.draw()
         picture.save(out / "found.svg")
         picture.save(out / "found.png")
     say(f"\nSaved in {out}/")
-
-
-def _quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\n') else cell

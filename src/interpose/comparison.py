@@ -8,16 +8,16 @@ from typing import Literal
 import numpy as np
 
 from .errors import UnknownPlace, WrongMetric, WrongPairs
-from .inputs import examples, key
+from .inputs import keys
 from .results import Effects
 from .statistics import LEVEL, Estimates, Floats, Resampling, mcnemar, number
-from .tables import Table
+from .tables import Table, Tabled
 
 Side = Literal["nie", "tie"]
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Tabled):
     """How much more one result carries than another, at each place that both have.
 
     one, other: [place], the recovery or IIA in each; difference: one minus other, with an interval of the difference
@@ -60,12 +60,6 @@ class Comparison:
             f"{self.quantity[:1].upper()}{self.quantity[1:]} of {' and '.join(self.names)}, on {how}", columns, rows
         )
 
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
 
 def compare(
     one: Effects, other: Effects, *, effect: Side = "nie", names: tuple[str, str] = ("one", "other")
@@ -91,7 +85,7 @@ def compare(
         resampling = one.resampling
         (top, bottom), (their_top, their_bottom) = sides
     else:
-        if {key(x) for x in examples(one.pairs.base)} & {key(x) for x in examples(other.pairs.base)}:
+        if set(keys(one.pairs.base)) & set(keys(other.pairs.base)):
             raise WrongPairs(
                 "The two results are of different pairs that share inputs: they are neither paired nor independent. "
                 "Measure both on the same pairs, or on pairs without a common input."
@@ -134,7 +128,5 @@ def _alone(side: tuple[Floats, Floats], ours: int, theirs: int, k: int) -> tuple
 
 def _same_pairs(one: Effects, other: Effects) -> bool:
     return len(one.pairs) == len(other.pairs) and all(
-        key(a) == key(b)
-        for side in ("base", "source")
-        for a, b in zip(examples(getattr(one.pairs, side)), examples(getattr(other.pairs, side)), strict=True)
+        keys(getattr(one.pairs, side)) == keys(getattr(other.pairs, side)) for side in ("base", "source")
     )

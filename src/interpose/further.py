@@ -121,13 +121,12 @@ def _outside(of: Measurement, values: Sequence[Mapping[Any, Any]]) -> list[str]:
     lowest: dict[Any, Tensor] = {}
     highest: dict[Any, Tensor] = {}
     with torch.no_grad():
-        for batch in of.pairs.batches(of.batch_size):
-            for inputs in (batch.base, batch.source):
-                run = of.model.run(inputs, read=list(places))
-                for place in places:
-                    held = torch.as_tensor(np.asarray(run[place])) if not isinstance(run[place], Tensor) else run[place]
-                    lowest[place] = torch.minimum(lowest.get(place, held.amin(0)), held.amin(0))
-                    highest[place] = torch.maximum(highest.get(place, held.amax(0)), held.amax(0))
+        for inputs in of.pairs.inputs(of.batch_size):
+            run = of.model.run(inputs, read=list(places))
+            for place in places:
+                held = torch.as_tensor(np.asarray(run[place])) if not isinstance(run[place], Tensor) else run[place]
+                lowest[place] = torch.minimum(lowest.get(place, held.amin(0)), held.amin(0))
+                highest[place] = torch.maximum(highest.get(place, held.amax(0)), held.amax(0))
     beyond = {
         place
         for place, value in places.items()

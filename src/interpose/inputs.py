@@ -82,6 +82,11 @@ def key(example: Any) -> Any:
     return "nan" if example != example else example
 
 
+def keys(inputs: Any) -> list[Any]:
+    """A stand-in for each example: see `key`."""
+    return [key(example) for example in examples(inputs)]
+
+
 def join(first: Any, second: Any) -> Any:
     """The examples of two inputs, one after the other; of inputs in two forms, as a list of plain values."""
     if any(isinstance(first, form) != isinstance(second, form) for form in (Tensor, np.ndarray, Mapping, tuple)):
@@ -152,11 +157,6 @@ def named_numbers(inputs: Any, names: Sequence[str]) -> Tensor:
             f"An input holds {len(names)} numbers, {', '.join(names)}; this one has shape {tuple(tensor.shape)}."
         )
     return tensor
-
-
-def _are_mappings(rows: Sequence[Any]) -> bool:
-    kinds = set(map(type, rows))
-    return bool(kinds) and all(issubclass(kind, Mapping) for kind in kinds)
 
 
 def _as_tensor(numbers: Any) -> Tensor:

@@ -17,7 +17,7 @@ from .plots.picture import Picture
 from .quantities import Warned
 from .results import Effects, dataset
 from .statistics import ALPHA, LEVEL, P0, Floats, fcr_level, number
-from .tables import Table
+from .tables import Table, Tabled
 
 MANY = 20
 """Among so many places the best look better than they are."""
@@ -198,7 +198,7 @@ class Scan(Effects):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scans(Mapping[str, Scan]):
+class Scans(Tabled, Mapping[str, Scan]):
     """Maps of the same places for several questions, by name: which places mediate A, which B?"""
 
     scans: Mapping[str, Scan]
@@ -242,12 +242,6 @@ class Scans(Mapping[str, Scan]):
     def to_frame(self) -> Any:
         """The per-pair values as a pandas DataFrame, one row a name, pair and cell."""
         return self.data.to_dataframe().reset_index()
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
 
 def as_scan(effects: Effects) -> Scan:

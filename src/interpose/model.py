@@ -233,3 +233,14 @@ class Model(Protocol[Place]):
         runs are asked for one after another.
         """
         return None
+
+
+def read_all(model: Model[Any], inputs: Iterable[Any], places: Sequence[Any]) -> dict[Any, Any]:
+    """The value of every place in every example of several inputs: a tensor [example, ...], or a list."""
+    runs = [model.run(some, read=places) for some in inputs]
+    return {
+        place: torch.cat([run[place] for run in runs])
+        if isinstance(runs[0][place], Tensor)
+        else [row for run in runs for row in run[place]]
+        for place in places
+    }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import Unsatisfiable, WrongInput, WrongPairs
-from .inputs import count, examples, join, key, repeat, take
+from .inputs import count, examples, join, key, keys, repeat, take
 from .prompts import answer_ids, lined_up, token_answers, token_columns
 from .splitting import components, parted
 
@@ -214,6 +214,11 @@ class Pairs:
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
+    def inputs(self, size: int) -> Iterator[Any]:
+        """The bases and the sources, at most `size` at a time: bases of some pairs, sources of these, and so on."""
+        for batch in self.batches(size):
+            yield from (batch.base, batch.source)
+
     def swapped(self) -> Pairs:
         """Base and source exchanged, with their answers and targets."""
         return Pairs(
@@ -239,7 +244,7 @@ class Pairs:
         """
         if parts < 2:
             raise WrongInput(f"parts={parts}: a split has at least two.")
-        base, source = ([key(x) for x in examples(side)] for side in (self.base, self.source))
+        base, source = map(keys, (self.base, self.source))
         found = parted(base, source, parts=parts, seed=seed)
         if not all(found):
             raise Unsatisfiable(
@@ -270,10 +275,10 @@ class Pairs:
         """
         if self.families is not None:
             names: dict[Any, int] = {}
-            return np.array([names.setdefault(key(name), len(names)) for name in examples(self.families)], dtype=int)
+            return np.array([names.setdefault(name, len(names)) for name in keys(self.families)], dtype=int)
         if self.independent:
             return np.arange(len(self))
-        base, source = ([key(x) for x in examples(side)] for side in (self.base, self.source))
+        base, source = map(keys, (self.base, self.source))
         repeated = len(set(source)) < len(source)
         ends = [("source", one) for one in source] if repeated else [("pair", i) for i in range(len(self))]
         found = np.empty(len(self), dtype=int)

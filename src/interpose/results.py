@@ -17,14 +17,14 @@ from .inputs import examples
 from .judgement import Judgement
 from .quantities import EFFECTS, PINNED, SPLITS, Warned
 from .statistics import FEW_CLUSTERS, LEVEL, Estimates, number
-from .tables import Table
+from .tables import Table, Tabled, some
 
 PER_PAIR = ("ybb", "yss", "te")
 PER_CELL = ("ybs", "ysb", "nie", "tie", "nde", "tde", "int", "response")
 
 
-@dataclass(frozen=True, eq=False)
-class Effects(Aggregates):
+@dataclass(frozen=True, eq=False, repr=False)
+class Effects(Tabled, Aggregates):
     """Four runs a pair and place, and what follows from them; docs/effects.md has every formula."""
 
     # -- as data -----------------------------------------------------------------------------------
@@ -191,19 +191,13 @@ class Effects(Aggregates):
         te = self.mean("te")
         return bool(te.low[0] <= 0 <= te.high[0]) or (te.method[0] == "exhaustive" and abs(te.estimate[0]) <= self.tol)
 
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
     # -- inside ------------------------------------------------------------------------------------
 
     def _unmoved(self) -> list[Warned]:
         still = [
             label for label, change in zip(self.labels, self.response.max(0, initial=0.0), strict=True) if change == 0
         ]
-        said = f"Not changed by the change of input: {_first(still)}."
+        said = f"Not changed by the change of input: {some(still)}."
         return [Warned("noop_write", said)] if still else []
 
     def _interactions(self) -> list[Warned]:
@@ -211,7 +205,7 @@ class Effects(Aggregates):
         usual = float(np.median(np.abs(self.te))) if len(self.te) else 0.0
         apart = np.abs(self.interaction).mean(0) > 0.2 * usual if usual > self.tol else np.zeros(len(self.places), bool)
         labels = [label for label, one in zip(self.labels, apart, strict=True) if one]
-        said = f"What the place brings (NIE) and what is lost without it (TIE) differ at {_first(labels)}."
+        said = f"What the place brings (NIE) and what is lost without it (TIE) differ at {some(labels)}."
         return [Warned("interaction", said)] if labels else []
 
     def _named(self, quantity: str) -> Estimates:
@@ -285,10 +279,6 @@ def _worth(estimates: Estimates, column: int) -> str:
     """An estimate with its interval in brackets, or alone where it has none."""
     text = estimates.text(column)
     return estimates.shown(column) + (f" {text}" if text.startswith("[") else f", {text}" if text != "-" else "")
-
-
-def _first(labels: Sequence[str], most: int = 6) -> str:
-    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
 
 def _plain(value: float) -> float | None:

@@ -11,14 +11,14 @@ import torch
 
 from .abstraction import Alignment, counterfactual, hit, interchanged, sets_of
 from .errors import WrongAlignment
-from .inputs import examples, take
+from .inputs import examples, keys, take
 from .model import Model
 from .statistics import number, shares
-from .tables import Table
+from .tables import Table, Tabled
 
 
-@dataclass(frozen=True, eq=False)
-class Rivalry:
+@dataclass(frozen=True, eq=False, repr=False)
+class Rivalry(Tabled):
     """How two hypotheses did where they disagree.
 
     tried: interchanges, out of which in `told` the two expect different outputs.
@@ -67,12 +67,6 @@ class Rivalry:
             "Where two hypotheses disagree", ("hypothesis", "right", "95 % interval", "values"), tuple(rows), notes
         )
 
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
 
 def distinguish(
     network: Model[Any],
@@ -94,11 +88,12 @@ def distinguish(
         raise WrongAlignment(
             f"The hypotheses have other inputs: {', '.join(one.model.inputs)}; {', '.join(other.model.inputs)}."
         )
-    ours, theirs = ({frozenset(map(str, places)): v for v, places in of.on(network).items()} for of in (one, other))
+    held = [of.on(network) for of in (one, other)]
+    ours, theirs = ({frozenset(map(str, places)): v for v, places in places_of.items()} for places_of in held)
     shared = [places for places in ours if places in theirs]
     if not shared:
         raise WrongAlignment("The two hypotheses claim no place in common, so that no interchange is of both.")
-    known = {frozenset(map(str, places)): places for places in one.on(network).values()}
+    known = {frozenset(map(str, places)): places for places in held[0].values()}
     rng = np.random.default_rng(seed)
     ways = sets_of(shared)
     each = max(1, n // len(ways))
@@ -110,7 +105,7 @@ def distinguish(
         for k, (of, at) in enumerate(((one, ours), (other, theirs))):
             written = {at[places]: source for places, source in zip(way, sources, strict=True)}
             expected.append(counterfactual(of.model, base, written))
-            distinct[k].update((v, one) for v, s in written.items() for one in examples_of(of.model.run(s)[v]))
+            distinct[k].update((v, one) for v, s in written.items() for one in keys(of.model.run(s)[v]))
         apart = np.flatnonzero(~hit(expected[0], expected[1], base, tol).astype(bool))
         tried, told = tried + each, told + len(apart)
         if not len(apart):
@@ -127,8 +122,3 @@ def distinguish(
         ]
     found = np.concatenate(right, axis=1) if right else np.zeros((2, 0), bool)
     return Rivalry(names, tried, told, found, (len(distinct[0]), len(distinct[1])), tuple(cases[:100]))
-
-
-def examples_of(column: Any) -> list[Any]:
-    """The values of a column, each as something that can be put in a set."""
-    return [tuple(one) if isinstance(one, list) else one for one in examples(column)]

@@ -38,6 +38,25 @@ class Table:
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
 
+class Tabled:
+    """A result that prints itself, and shows itself in a notebook, as its table."""
+
+    def table(self) -> Table:
+        """What was found, as a table."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def some(labels: Sequence[str], most: int = 6) -> str:
+    """The first few of many labels, and how many more there are."""
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
 def _aligned(column: Sequence[str]) -> list[str]:
     """The cells of a column, head first, as wide as the widest: numbers to the right, words to the left."""
     width = max(map(len, column))

@@ -82,7 +82,7 @@ def decoded(held: Held, prober: Prober) -> Decoded:
         return Decoded(name, held.group, None, None, float("nan"), float("nan"), False, None, known, lowest, highest)
     site = held.group[0]
     seen = values[site].double().reshape(-1).cpu().numpy()
-    slope, intercept, residual, r_squared = _line(numbers, seen)
+    slope, intercept, residual, r_squared = line(numbers, seen)
     exact = residual <= EXACT * max(float(np.ptp(seen)), 1e-12)
     acted = _by_acting(held, numbers, seen, prober) if exact else None
     return Decoded(name, held.group, slope, intercept, residual, r_squared, exact, acted, known, lowest, highest)
@@ -121,7 +121,7 @@ def _by_acting(held: Held, numbers: Floats, seen: Floats, prober: Prober) -> tup
     if np.abs(direction).max() <= prober.tol:
         return None
     along = rows @ direction
-    steps, shift, off, _ = _line(numbers[order], along)
+    steps, shift, off, _ = line(numbers[order], along)
     if off > EXACT * np.ptp(along):
         return None
     low, high = seen.min(), seen.max()
@@ -131,11 +131,11 @@ def _by_acting(held: Held, numbers: Floats, seen: Floats, prober: Prober) -> tup
     forced = {site: torch.from_numpy(grid).to(like.dtype).reshape(9, *like.shape[1:])}
     found = prober.forced(forced, 9, bases=base) @ direction
     stands_for = (found - shift) / steps
-    slope, intercept, off, _ = _line(stands_for, grid)
+    slope, intercept, off, _ = line(stands_for, grid)
     return (slope, intercept) if off <= 10 * EXACT * np.ptp(grid) else None
 
 
-def _line(x: Floats, y: Floats) -> tuple[float, float, float, float]:
+def line(x: Floats, y: Floats) -> tuple[float, float, float, float]:
     """Slope, intercept, largest residual and R squared of y on x."""
     slope, intercept = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, float(y.mean()))
     off = np.abs(y - slope * x - intercept)

@@ -15,9 +15,10 @@ from ..model import NOTHING, Run
 from ..network import Network
 from ..plots.picture import Picture
 from ..sites import Site
-from ..tables import Table
+from ..tables import Table, Tabled, some
 from .decoding import Decoded
-from .holdings import Held, Layer
+from .graph import OUTPUT
+from .holdings import Held, Layer, layer_name
 from .kernels import count
 from .modelling import Formula
 from .responses import Domain
@@ -47,8 +48,8 @@ class Made:
     sites: Mapping[str, tuple[Site, ...]]
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
+@dataclass(frozen=True, eq=False, repr=False)
+class Found(Tabled):
     """What was discovered: see `discover`.
 
     made: the algorithm, as `model`, `formulas` and `alignment`; rules: how each variable is written.
@@ -149,11 +150,11 @@ class Found:
             if layer.distributed:
                 sites = " + ".join(map(str, layer.distributed))
                 rows.append((layer.name, sites, "distributed", "", "every site keeps all inputs apart"))
-            here = [one for site, one in self.inert.items() if _layer_name(site) == layer.name]
+            here = [one for site, one in self.inert.items() if layer_name(site) == layer.name]
             rows += [(layer.name, str(one.site), "inert", "", f"{one.grade}: {one.reason}") for one in here]
-        if "Y" in self.wires:
-            wire, formula = self.wires["Y"], self.formulas.get("Y")
-            rows.append(("output", "Y", formula.text if formula else "", ", ".join(wire.parents), ""))
+        if OUTPUT in self.wires:
+            wire, formula = self.wires[OUTPUT], self.formulas.get(OUTPUT)
+            rows.append(("output", OUTPUT, formula.text if formula else "", ", ".join(wire.parents), ""))
         columns = ("layer", "site", "holds", "from", "how")
         return Table(
             f"{self.model_name}, on {self._inputs()}: {self.verdict}", columns, tuple(rows), tuple(self._notes())
@@ -163,10 +164,10 @@ class Found:
         """What was found in a few sentences, made from the numbers."""
         said = [self._opening()]
         said += [self._said(name) for name in self.variables]
-        if "Y" in self.formulas:
-            said.append(f"The output is {self.formulas['Y'].text}.")
+        if OUTPUT in self.formulas:
+            said.append(f"The output is {self.formulas[OUTPUT].text}.")
         if self.inert:
-            said.append(f"Nothing needs {_some([str(site) for site in self.inert])}.")
+            said.append(f"Nothing needs {some([str(site) for site in self.inert])}.")
         said += self._tested()
         return " ".join(said) + ("\n\nWhat this cannot tell: " + " ".join(self.limits) if self.limits else "")
 
@@ -177,12 +178,6 @@ class Found:
                 f"No algorithm was found that explains the output ({self.verdict}), so there is none to draw."
             )
         return draw_alignment(self.network, self.alignment)
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -258,9 +253,7 @@ class Acting:
 
     def run(self, inputs: Any, *, read: Sequence[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Site]:
         """One forward pass with the variables set; more may be read and written."""
-        size = 1 if not hasattr(inputs, "__len__") else None
         own = {site: Set(value, broadcast=True) for site, value in self.write.items()}
-        assert size is None or own
         return self.network.run(inputs, read=read, write={**own, **write})
 
 
@@ -302,11 +295,3 @@ def limits_of(layers: Sequence[Layer], domain: Domain, nodes: Sequence[Node]) ->
     if any(not layer.cut for layer in layers):
         said.append("Some layers are passed by on other paths, so that they do not carry everything.")
     return tuple(said)
-
-
-def _layer_name(site: Site) -> str:
-    return site.path + ("" if site.end == "output" else ":input")
-
-
-def _some(labels: Sequence[str], most: int = 6) -> str:
-    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
 from typing import Any
@@ -358,8 +358,3 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
         sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
         == count
     )
-
-
-def texts(of: Iterable[Expression]) -> list[str]:
-    """The texts of expressions."""
-    return [one.text for one in of]

@@ -12,14 +12,14 @@ import numpy as np
 from .holdings import Held, Layer, parts_joined, same_values
 from .kernels import alike, kernel
 from .modelling import name_for, place_of
-from .responses import Domain, Prober
+from .responses import Prober
 from .wiring import Node, Wire, Wiring
 
 OUTPUT = "Y"
 
 
 def graph(
-    layers: Sequence[Layer], names: Mapping[str, Any], domain: Domain, prober: Prober, seed: int
+    layers: Sequence[Layer], names: Mapping[str, Any], prober: Prober, seed: int
 ) -> tuple[list[Layer], list[Node], dict[str, Wire], list[str]]:
     """A node for everything that is held, in causal order; from what each is computed; and those of which no parents
     were found.
@@ -28,11 +28,11 @@ def graph(
     that tell more apart alone than their parents do are parts of one thing, of which less is read: they become one,
     also in the layers that are handed back.
     """
-    seen, nodes, wires = _found(layers, domain, prober, seed)
+    seen, nodes, wires = _found(layers, prober, seed)
     apart = _unread(nodes, wires)
     if apart:
-        seen = [replace(layer, held=_with_likes(layer.held, apart, prober, domain)) for layer in seen]
-        seen, nodes, wires = _found(seen, domain, prober, seed)
+        seen = [replace(layer, held=_with_likes(layer.held, apart, prober)) for layer in seen]
+        seen, nodes, wires = _found(seen, prober, seed)
     called = _called(nodes, wires, names)
     named_wires, unwired = {}, []
     for node, wire in wires.items():
@@ -48,8 +48,9 @@ def graph(
 Wires = dict[Node, Wire | None]
 
 
-def _found(layers: Sequence[Layer], domain: Domain, prober: Prober, seed: int) -> tuple[list[Layer], list[Node], Wires]:
+def _found(layers: Sequence[Layer], prober: Prober, seed: int) -> tuple[list[Layer], list[Node], Wires]:
     """Nodes and their parents, layer by layer; places that no parents were found for are tried as one."""
+    domain = prober.domain
     wiring = Wiring(prober, seed)
     before = [Node(name, 0, kernel(column), input=k) for k, (name, column) in enumerate(domain.columns().items())]
     nodes: list[Node] = []
@@ -60,7 +61,7 @@ def _found(layers: Sequence[Layer], domain: Domain, prober: Prober, seed: int) -
         lost = [node.held for node, wire in found.items() if wire is None and node.held is not None]
         if len(lost) > 1:
             kept = [held for held in layer.held if held not in lost]
-            layer = replace(layer, held=(*kept, *parts_joined(lost, prober, domain)))
+            layer = replace(layer, held=(*kept, *parts_joined(lost, prober)))
             found = _wired(layer.held, depth, before, wiring)
         here = list(found)
         wires |= found
@@ -85,12 +86,12 @@ def _unread(nodes: Sequence[Node], wires: Wires) -> list[Held]:
     return [node.held for node in nodes if node not in read and node.held is not None]
 
 
-def _with_likes(held: Sequence[Held], apart: Sequence[Held], prober: Prober, domain: Domain) -> tuple[Held, ...]:
+def _with_likes(held: Sequence[Held], apart: Sequence[Held], prober: Prober) -> tuple[Held, ...]:
     """What a layer holds, with those that are written in one quantity as one wherever one of them stands apart."""
     quantities = {same_values(one) for one in held if one in apart}
     likes = [one for one in held if same_values(one) in quantities]
     rest = [one for one in held if same_values(one) not in quantities]
-    return (*rest, *parts_joined(likes, prober, domain)) if likes else tuple(held)
+    return (*rest, *parts_joined(likes, prober)) if likes else tuple(held)
 
 
 def _wired(several: Sequence[Held], depth: int, before: Sequence[Node], wiring: Wiring) -> Wires:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..interventions import Set
 from ..sites import Site
 from .grammar import Expression, Named, named, variable
-from .kernels import Kernel, count, kernel, key, refines, representatives
-from .reading import classes_at, values_of
-from .responses import Domain, Group, Prober, Responses
+from .kernels import Kernel, count, kernel, key, refines, representatives, spread
+from .reading import classes_at
+from .responses import Group, Prober, Responses, values_of
 
 VALUES, BEHIND = 64, 64
 """How many values of a site without effect, in how many inputs, are tried for what they change in later sites."""
 
 MANY_PARTS = 4
 """More parts of one quantity than this are told as one."""
+
+SOURCES = 128
+"""From how many inputs a group is written, to see whether it carries everything."""
 
 CROWD = 10
 """In a layer with more live sites of one signature than this, sites are not tried together two by two."""
@@ -72,87 +74,86 @@ class Layer:
     """One layer: what its sites hold, alone and in groups.
 
     held: the variables; silent: sites none of whose values makes a difference alone; graded: sites without classes.
-    closed: whether the live sites together carry everything from the inputs to the output; cut: whether all sites of
-    the layer do, so that nothing goes round it. together: silent sites that are needed to carry everything, though none
-    of them matters alone. distributed: the live sites of a layer in which no group below all of them holds a variable.
+    cut: whether all sites of the layer together carry everything from the inputs to the output, so that nothing goes
+    round it. distributed: the live sites of a layer in which no group below all of them holds a variable.
     """
 
     name: str
     held: tuple[Held, ...]
     silent: tuple[Site, ...]
     graded: tuple[Held, ...]
-    closed: bool
     cut: bool
-    together: Group = ()
     distributed: Group = ()
 
 
-def layer_of(
-    name: str,
-    sites: Sequence[Site],
-    live: Sequence[Site],
-    prober: Prober,
-    atoms: Sequence[Expression],
-    more: Sequence[Callable[..., Any]],
-    after: Sequence[Site] = (),
-) -> Layer:
+def layer_name(site: Site) -> str:
+    """The layer that a site is in, by the module it is in or before."""
+    return site.path + ("" if site.end == "output" else ":input")
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search in a layer has at hand.
+
+    prober: runs of the network; atoms: the inputs and what was found before, as names; more: functions of the user's,
+    to name with.
+    """
+
+    prober: Prober
+    atoms: Sequence[Expression]
+    more: Sequence[Callable[..., Any]] = ()
+
+    def held(self, layer: str, group: Group) -> Held | None:
+        """What a group of sites holds, with its name; None where its rows are graded or all equal."""
+        responses = self.prober.responses(group)
+        if responses.classes is None or not responses.live:
+            return None
+        return self.described(layer, group, responses.classes)
+
+    def described(self, layer: str, group: Group, classes: Kernel, *, hidden: bool = False) -> Held:
+        """A group of sites that hold these classes, with the inputs they depend on, and their name."""
+        signature = depends_on(classes, self.prober.domain.columns())
+        usable = [atom for atom in self.atoms if atom.made_of <= set(signature)]
+        title = named(classes, usable, more=self.more)
+        return Held(layer, group, self.prober.responses(group), classes, signature, title, hidden=hidden)
+
+
+def layer_of(name: str, sites: Sequence[Site], live: Sequence[Site], search: Search, after: Sequence[Site]) -> Layer:
     """What a layer holds.
 
-    sites: all of its sites; live: those that may matter. atoms: the inputs and what was found before, as names.
-    after: sites of later layers, by which those are found that change them and no output.
+    sites: all of its sites; live: those that may matter. after: sites of later layers, by which those are found that
+    change them and no output.
     """
+    prober = search.prober
     alone = {site: prober.responses((site,)) for site in live}
     matter = [site for site in live if alone[site].live]
     silent = tuple(site for site in live if not alone[site].live)
     cut = _carries(tuple(sites), prober)
-    closed = bool(matter) and _carries(tuple(matter), prober)
     together: Group = ()
-    if cut and not closed and silent:
+    if cut and silent and not _carries(tuple(matter), prober):
         together = _needed(tuple(matter), silent, prober)
-        closed = bool(together)
     graded = tuple(
         Held(name, (site,), alone[site], np.zeros(len(prober.domain), np.int64), (), None)
         for site in matter
         if alone[site].graded
     )
-    single = [_held(name, (site,), prober, atoms, more) for site in matter if not alone[site].graded]
+    found = [search.held(name, (site,)) for site in matter]
     observers = [one for one in (prober.responses((site,)) for site in after) if one.live and not one.graded]
-    for site in silent:
-        found = _behind(site, observers, prober) if observers else None
-        if found is not None:
-            signature = depends_on(found, prober.domain.columns())
-            usable = [atom for atom in atoms if atom.made_of <= set(signature)]
-            title = named(found, usable, more=more)
-            single.append(Held(name, (site,), alone[site], found, signature, title, hidden=True))
-    hidden = {site for one in single if one is not None and one.hidden for site in one.group}
+    hidden = {site: _behind(site, observers, prober) for site in silent} if observers else {}
+    hidden = {site: held for site, held in hidden.items() if held is not None}
+    found += [search.described(name, (site,), held, hidden=True) for site, held in hidden.items()]
     silent = tuple(site for site in silent if site not in hidden)
     together = tuple(site for site in together if site not in hidden)
     if together:
-        single.append(_held(name, together, prober, atoms, more))
-    groups = _grouped([one for one in single if one is not None], prober, atoms, more)
+        found.append(search.held(name, together))
+    groups = _grouped([one for one in found if one is not None], search)
     apart = [one for one in groups if one.all_apart]
     distributed: Group = ()
     if len(apart) > 1 and len(apart) == len(groups):
         distributed = tuple(site for one in apart for site in one.group)
         groups = []
     left = tuple(site for site in silent if site not in together)
-    return Layer(name, tuple(groups), left, graded, closed, cut, together, distributed)
-
-
-def _held(
-    layer: str,
-    group: Group,
-    prober: Prober,
-    atoms: Sequence[Expression],
-    more: Sequence[Callable[..., Any]],
-) -> Held | None:
-    """What a group of sites holds, with its name; None where its rows are graded or all equal."""
-    responses = prober.responses(group)
-    if responses.classes is None or not responses.live:
-        return None
-    signature = depends_on(responses.classes, prober.domain.columns())
-    usable = [atom for atom in atoms if atom.made_of <= set(signature)]
-    return Held(layer, group, responses, responses.classes, signature, named(responses.classes, usable, more=more))
+    return Layer(name, tuple(groups), left, graded, cut, distributed)
 
 
 def depends_on(classes: Kernel, columns: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,14 +178,13 @@ def _behind(site: Site, observers: Sequence[Responses], prober: Prober) -> Kerne
     """What a site without effect on any output holds for later sites; None where it changes no class of theirs."""
     own = prober.responses((site,))
     first = representatives(own.number)
-    first = first[np.unique(np.linspace(0, len(first) - 1, min(len(first), VALUES)).astype(int))]
-    n = len(prober.domain)
-    bases = np.unique(np.linspace(0, n - 1, min(n, BEHIND)).astype(int))
+    first = first[spread(len(first), VALUES)]
+    bases = spread(len(prober.domain), BEHIND)
     held = prober.read([site])[site]
     chosen = torch.from_numpy(np.repeat(first, len(bases)))
     sites = [one.group[0] for one in observers]
     settings = prober.domain.settings[np.tile(bases, len(first))]
-    _, read = prober.run(settings, read=sites, write={site: Set(held[chosen])})
+    _, read = prober.run(settings, read=sites, write={site: held[chosen]})
     rows = []
     for one in observers:
         seen = values_of(read, one.group)
@@ -200,68 +200,55 @@ def _behind(site: Site, observers: Sequence[Responses], prober: Prober) -> Kerne
 # -- groups ----------------------------------------------------------------------------------------------
 
 
-def _grouped(
-    single: list[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
-) -> list[Held]:
+def _grouped(single: list[Held], search: Search) -> list[Held]:
     """Sites of one signature that hold one variable together, as far as two at a time can be joined under a short name.
 
     Two are joined where together they hold what both hold, under a name that is no longer than either's and no tuple:
     copies, pairs of a positive and a negative part, thermometers; not a maximum and a minimum.
     """
-    groups = list(single)
-    by_signature: dict[tuple[str, ...], list[Held]] = {}
-    for one in groups:
-        by_signature.setdefault(one.signature, []).append(one)
     found: list[Held] = []
-    for several in by_signature.values():
-        for alike in (_same_use, same_values, lambda one: b""):
-            parts: dict[bytes, list[Held]] = {}
-            for one in several:
-                parts.setdefault(alike(one), []).append(one)
-            several = [one for part in parts.values() for one in _joined(part, prober, atoms, more)]
-        found += _named_as_one(_as_parts(several, prober, atoms), prober, atoms)
+    for several in _by(lambda one: one.signature, single):
+        for alike in (_same_use, same_values, lambda one: None):
+            several = [one for part in _by(alike, several) for one in _joined(part, search)]
+        found += _named_as_one(_as_one(several, _same_use, search), search)
     return sorted(found, key=lambda one: min(single.index(s) for s in single if set(s.group) <= set(one.group)))
 
 
-def parts_joined(several: Sequence[Held], prober: Prober, domain: Domain) -> list[Held]:
+def parts_joined(several: Sequence[Held], prober: Prober) -> list[Held]:
     """Those that are written in one quantity as one, whatever it is that they hold together."""
-    atoms = [variable(name, column) for name, column in domain.columns().items()]
-    return _as_one(several, same_values, prober, atoms)
+    atoms = [variable(name, column) for name, column in prober.domain.columns().items()]
+    return _as_one(several, same_values, Search(prober, atoms))
 
 
-def _as_parts(several: Sequence[Held], prober: Prober, atoms: Sequence[Expression]) -> list[Held]:
-    """Those of one use that are no copies, since together they tell less apart than alone, as one: they are parts."""
-    return _as_one(several, _same_use, prober, atoms)
-
-
-def _named_as_one(several: list[Held], prober: Prober, atoms: Sequence[Expression]) -> list[Held]:
+def _named_as_one(several: Sequence[Held], search: Search) -> list[Held]:
     """What is written in one quantity as one, where some has no name alone, or much has, and the whole has one."""
     found: list[Held] = []
-    quantities: dict[bytes, list[Held]] = {}
-    for one in several:
-        quantities.setdefault(same_values(one), []).append(one)
-    for parts in quantities.values():
+    for parts in _by(same_values, several):
         whole = parts
         if len(parts) > MANY_PARTS or not all(one.is_named for one in parts):
-            whole = _as_one(parts, same_values, prober, atoms)
+            whole = _as_one(parts, same_values, search)
         found += whole if all(one.is_named for one in whole) else parts
     return found
 
 
-def _as_one(
-    several: Sequence[Held], of: Callable[[Held], Any], prober: Prober, atoms: Sequence[Expression]
-) -> list[Held]:
-    alike: dict[Any, list[Held]] = {}
-    for one in several:
-        alike.setdefault(of(one), []).append(one)
+def _as_one(several: Sequence[Held], of: Callable[[Held], Any], search: Search) -> list[Held]:
+    """Those that are alike as one, whatever it is that they hold together: the whole is named by our own grammar."""
     found: list[Held] = []
-    for parts in alike.values():
+    for parts in _by(of, several):
         group = tuple(site for one in parts for site in one.group)
         alone = len(parts) == 1 or any(_remembers(one) for one in parts)
-        whole = None if alone else _held(parts[0].layer, group, prober, atoms, ())
+        whole = None if alone else replace(search, more=()).held(parts[0].layer, group)
         members = {site: _said(one) for one in parts for site in one.group}
         found += parts if whole is None else [replace(whole, members=members)]
     return found
+
+
+def _by(of: Callable[[Held], Any], several: Iterable[Held]) -> list[list[Held]]:
+    """Groups of those that are alike, in the order in which they first occur."""
+    groups: dict[Any, list[Held]] = {}
+    for one in several:
+        groups.setdefault(of(one), []).append(one)
+    return list(groups.values())
 
 
 def _remembers(one: Held) -> bool:
@@ -270,7 +257,7 @@ def _remembers(one: Held) -> bool:
 
 
 def _same_use(one: Held) -> bytes:
-    """Equal for copies."""
+    """Equal for copies: those of one use, which together tell no less apart than alone."""
     return key(one.classes)
 
 
@@ -279,19 +266,17 @@ def same_values(one: Held) -> bytes:
     return key(one.responses.number)
 
 
-def _joined(
-    several: list[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
-) -> list[Held]:
+def _joined(several: list[Held], search: Search) -> list[Held]:
     """All of them as one, or two by two as far as that goes."""
     groups = list(several)
     if len(groups) > 2:
-        whole = _together(groups, prober, atoms, more)
+        whole = _together(groups, search)
         if whole is not None:
             return [whole]
     while 1 < len(groups) <= CROWD:
         best: tuple[float, int, int, Held] | None = None
         for i, j in itertools.combinations(range(len(groups)), 2):
-            both = _together([groups[i], groups[j]], prober, atoms, more)
+            both = _together([groups[i], groups[j]], search)
             if both is not None and (best is None or both.size < best[0]):
                 best = both.size, i, j, both
         if best is None:
@@ -301,12 +286,9 @@ def _joined(
     return groups
 
 
-def _together(
-    several: Sequence[Held], prober: Prober, atoms: Sequence[Expression], more: Sequence[Callable[..., Any]]
-) -> Held | None:
+def _together(several: Sequence[Held], search: Search) -> Held | None:
     """The variable that several groups hold as one, or None where they hold several."""
-    group = tuple(site for one in several for site in one.group)
-    both = _held(several[0].layer, group, prober, atoms, more)
+    both = search.held(several[0].layer, tuple(site for one in several for site in one.group))
     if both is None or both.name is None or not both.name.exact or not both.name.best.number:
         return None
     if both.size > min(one.size for one in several):
@@ -329,18 +311,12 @@ def _carries(group: Group, prober: Prober) -> bool:
     """Whether a group written from the source gives the source's output, in every base."""
     if not group:
         return False
-    sources = _sources(prober)
+    sources = spread(len(prober.domain), SOURCES)
     held = prober.read(group)
     index = torch.from_numpy(sources)
     rows = prober.forced({site: held[site][index] for site in group}, len(sources))
     expected = np.repeat(prober.domain.outputs[sources], len(prober.bases), axis=0).reshape(len(sources), -1)
     return bool(np.abs(rows - expected).max(initial=0.0) <= prober.tol)
-
-
-def _sources(prober: Prober, most: int = 128) -> Any:
-    """Some inputs to take values from, spread over the domain."""
-    n = len(prober.domain)
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def _needed(matter: Group, silent: Group, prober: Prober) -> Group:

@@ -6,7 +6,7 @@ in the order in which classes first occur, so that equal partitions are equal ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,6 @@ def _pairs_within(of: Kernel) -> int:
     return int((sizes * (sizes - 1) // 2).sum())
 
 
-def all_same(kernels: Sequence[Kernel]) -> bool:
-    """Whether all of them are one partition."""
-    return all(np.array_equal(kernels[0], one) for one in kernels[1:])
+def spread(size: int, most: int) -> NDArray[np.int64]:
+    """At most so many indices of [0, size), evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))

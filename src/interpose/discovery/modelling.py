@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from ..causal_model import CausalModel, Variable
 from ..errors import OutsideDomain
 from ..statistics import Floats
-from .decoding import label_of, names_of, plain
-from .grammar import Expression, expressions, named
+from .decoding import label_of, line, names_of, plain
+from .grammar import Expression, expressions, named, variable
 from .holdings import Held
 from .kernels import Kernel, kernel, representatives
 from .responses import Domain
@@ -27,59 +28,54 @@ SOME = 400
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """How a variable is computed from its parents: in words, and as a function; a table where there are no words."""
+    """How a variable is computed from its parents: in words, and as a function; a table where there are no words.
+
+    careful: the same function, which gives `UNSAID` wherever the network was never seen to do what is asked.
+    """
 
     text: str
     parents: tuple[str, ...]
     compute: Callable[..., Any]
+    careful: Callable[..., Any]
     table: bool
 
 
-def causal_model(
-    domain: Domain,
-    names: Mapping[str, Sequence[Any]],
-    nodes: Sequence[Node],
-    wires: Mapping[str, Wire],
-    output: str,
-    *,
-    held: Kernel,
-    strict: bool = True,
-) -> tuple[CausalModel, dict[str, Formula]]:
-    """The model of inputs, held variables and the output, and the formula of each variable that is computed.
+def formulas_of(
+    domain: Domain, nodes: Sequence[Node], wires: Mapping[str, Wire], output: str, held: Kernel
+) -> dict[str, Formula]:
+    """The formula of each variable that is computed: of the held ones and of the output.
 
-    names: input variable -> its domain. nodes: of the held variables that are no copies of inputs, in causal order.
-    held: the kernel of the output. strict: whether it is an error to ask for what the network was never seen to do;
-    otherwise the answer is `UNSAID`.
+    nodes: of the held variables that are no copies of inputs, in causal order. held: the kernel of the output.
     """
     values: dict[str, list[Any]] = {name: [plain(v) for v in column] for name, column in domain.columns().items()}
     classes: dict[str, Kernel] = {name: kernel(column) for name, column in domain.columns().items()}
-    variables: dict[str, Variable] = {name: Variable(of, open=True) for name, of in names.items()}
     formulas: dict[str, Formula] = {}
     for node in nodes:
         assert node.held is not None
         values[node.name], classes[node.name] = names_of(node.held), node.classes
-        formulas[node.name] = _formula(node.name, wires[node.name], values, classes, strict)
-    values[output] = outputs_of(domain.outputs)
-    classes[output] = held
-    formulas[output] = _formula(output, wires[output], values, classes, strict)
-    used = _ancestors(output, formulas)
-    for name, formula in formulas.items():
-        if name not in used:
-            continue
-        compute = formula.compute if strict else _unless_unsaid(formula.compute)
-        variables[name] = Variable(compute, parents=formula.parents, vectorised=False)
-    return CausalModel(variables), formulas
+        formulas[node.name] = _formula(node.name, wires[node.name], values, classes)
+    values[output], classes[output] = outputs_of(domain.outputs), held
+    formulas[output] = _formula(output, wires[output], values, classes)
+    return formulas
 
 
-def _ancestors(output: str, formulas: Mapping[str, Formula]) -> set[str]:
-    """The variables from which the output is computed, and itself."""
-    found, todo = set(), [output]
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found.add(name)
-            todo += formulas[name].parents if name in formulas else ()
-    return found
+def causal_model(
+    names: Mapping[str, Sequence[Any]], formulas: Mapping[str, Formula], output: str, *, careful: bool = False
+) -> CausalModel:
+    """The model of the inputs, the output, and all from which it is computed.
+
+    names: input variable -> its domain. careful: whether the answer to what the network was never seen to do is
+    `UNSAID`; otherwise it is an error to ask for it.
+    """
+    inputs = {name: Variable(of, open=True) for name, of in names.items()}
+    computed = {
+        name: Variable(
+            _unless_unsaid(formula.careful) if careful else formula.compute, parents=formula.parents, vectorised=False
+        )
+        for name, formula in formulas.items()
+    }
+    used = {output, *CausalModel({**inputs, **computed}).ancestors(output)}
+    return CausalModel({**inputs, **{name: variable for name, variable in computed.items() if name in used}})
 
 
 def outputs_of(outputs: Floats) -> list[Any]:
@@ -90,9 +86,7 @@ def outputs_of(outputs: Floats) -> list[Any]:
     return [plain(row[0]) if len(row) == 1 else tuple(plain(v) for v in row) for row in rounded]
 
 
-def _formula(
-    name: str, wire: Wire, values: Mapping[str, Sequence[Any]], classes: Mapping[str, Kernel], strict: bool
-) -> Formula:
+def _formula(name: str, wire: Wire, values: Mapping[str, Sequence[Any]], classes: Mapping[str, Kernel]) -> Formula:
     """A formula over the parents that gives the variable's own values; a table of them where none is found.
 
     It must hold for every combination of the parents' classes that was set, natural or not; where that gave the child a
@@ -100,6 +94,7 @@ def _formula(
     """
     parents = sorted(wire.parents, key=len)
     of_class = {one: _by_class(values[one], classes[one]) for one in (*parents, name)}
+    table = partial(_table, name, wire, values, classes)
     if all(isinstance(v, int | float) for column in of_class.values() for v in column):
         told = np.array(list(wire.table.values()))
         plain_ones = told < STRANGE
@@ -110,10 +105,9 @@ def _formula(
         found = _said(columns, np.array(of_class[name]), told)
         if found is not None:
             compute = _by_position(wire.parents, found[1])
-            compute = compute if strict else _table(name, wire, values, classes, otherwise=compute)
-            return Formula(found[0], wire.parents, compute, False)
-    table = _table(name, wire, values, classes, otherwise=None if strict else _unsaid)
-    return Formula(f"table of {', '.join(wire.parents)}", wire.parents, table, True)
+            return Formula(found[0], wire.parents, compute, table(otherwise=compute), False)
+    text = f"table of {', '.join(wire.parents)}"
+    return Formula(text, wire.parents, table(otherwise=None), table(otherwise=_unsaid), True)
 
 
 def _by_class(values: Sequence[Any], classes: Kernel) -> list[Any]:
@@ -159,8 +153,8 @@ def _line(
     y = of_class[child[known]]
     if np.ptp(x[known]) == 0 or not np.array_equal(kernel(x), kernel(child)):
         return None
-    slope, intercept = np.polyfit(x[known], y, 1)
-    if np.abs(y - slope * x[known] - intercept).max() > 1e-4 * max(1.0, np.ptp(y)):
+    slope, intercept, off, _ = line(x[known], y)
+    if off > 1e-4 * max(1.0, np.ptp(y)):
         return None
     slope, intercept = (plain(np.round(v, 6)) for v in (slope, intercept))
 
@@ -219,12 +213,10 @@ def _unless_unsaid(compute: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: UNSAID if any(one != one for one in given) else compute(*given)
 
 
-def _atom(name: str, values: Sequence[Any]) -> Expression:
-    column = np.asarray(values)
-    number = column.dtype.kind in "biuf"
-    column = column if number else kernel(np.array(values, dtype=object))
+def _atom(name: str, values: Floats) -> Expression:
+    """A parent in a formula: in brackets where its name is none of one word, and to be used as often as it takes."""
     text = name if name.isidentifier() else f"({name})"
-    return Expression(text, 1, 0, column, frozenset((name,)), lambda given: given[name], number, {text: 1})
+    return replace(variable(name, values), text=text, terms={text: 1}, uses=frozenset())
 
 
 def _bare(one: Expression) -> str:

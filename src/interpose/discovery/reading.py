@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..statistics import Floats
-from .kernels import Kernel, kernel, representatives
+from .kernels import Kernel, kernel, representatives, spread
 from .responses import Prober, Responses
 
 SAME = 1e-4
@@ -30,14 +26,14 @@ def classes_at(
     effect on the output they have; those with none of these effects, or if not by_effect, are of classes of their own,
     with numbers beyond those that inputs give.
     """
-    spread = float(np.ptp(known.values, axis=0).max(initial=0.0)) or 1.0
-    found = _nearest(values, known.values, classes, SAME * spread)
+    same = SAME * (float(np.ptp(known.values, axis=0).max(initial=0.0)) or 1.0)
+    found = _nearest(values, known.values, classes, same)
     natural = found >= 0
     unknown = np.flatnonzero(~natural)
     if len(unknown) and by_effect:
         found[unknown] = _by_effect(known, classes, values[unknown], prober)
     elif len(unknown):
-        found[unknown] = int(classes.max()) + 1 + _clusters(values[unknown], SAME * spread)
+        found[unknown] = int(classes.max()) + 1 + _clusters(values[unknown], same)
     return found, natural
 
 
@@ -52,17 +48,12 @@ def _by_effect(of: Responses, classes: Kernel, values: Floats, prober: Prober) -
         for site, part in zip(of.group, parts, strict=True)
     }
     width = prober.domain.outputs.shape[1]
-    some = np.unique(np.linspace(0, len(prober.bases) - 1, min(len(prober.bases), EFFECTS)).astype(int))
+    some = spread(len(prober.bases), EFFECTS)
     columns = (some[:, None] * width + np.arange(width)).reshape(-1)
     rows = prober.forced(forced, len(distinct), bases=prober.bases[some])
     first = representatives(classes)
     known = of.rows[of.number[first]][:, columns]
     return known_or_new(rows, known, np.arange(len(first)), prober.tol)[number]
-
-
-def values_of(read: Mapping[Any, Tensor], sites: Sequence[Any]) -> Floats:
-    """[run, unit]: what was read at some sites."""
-    return np.concatenate([read[site].double().reshape(len(read[site]), -1).cpu().numpy() for site in sites], 1)
 
 
 def known_or_new(seen: Floats, known: Floats, classes: Kernel, most: float) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ the same for all that follows: their partition is what the place holds, with no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..inputs import take
 from ..interventions import Set
+from ..model import NOTHING
 from ..network import Network
 from ..sites import Site
 from ..statistics import Floats
@@ -35,7 +35,7 @@ class Domain:
     """The inputs that are looked at: settings of the input variables, and what the network gives for each.
 
     names: of the input variables; settings: [input, variable]; outputs: [input, number]; exhaustive: whether these are
-    all settings there are. spread: how many numbers one output has, as they stand in its own shape.
+    all settings there are.
     """
 
     names: tuple[str, ...]
@@ -97,21 +97,15 @@ class Prober:
         """The values of sites at every input of the domain: [input, ...] each."""
         missing = [site for site in dict.fromkeys(sites) if site not in self.held]
         if missing:
-            parts: list[dict[Site, Tensor]] = []
-            for start in range(0, len(self.domain), self.rows):
-                run = self.run(self.domain.settings[start : start + self.rows], read=missing)
-                parts.append({site: run[1][site] for site in missing})
-            self.held |= {site: torch.cat([part[site] for part in parts]) for site in missing}
+            self.held |= self.run(self.domain.settings, read=missing)[1]
         return {site: self.held[site] for site in sites}
 
     def run(
-        self, settings: NDArray[Any], *, read: Sequence[Site] = (), write: Mapping[Site, Any] | None = None
+        self, settings: NDArray[Any], *, read: Sequence[Site] = (), write: Mapping[Site, Tensor] | None = None
     ) -> tuple[Floats, dict[Site, Tensor]]:
-        """The outputs [row, number] of some settings, with values written, and what is read."""
-        with torch.no_grad():
-            run = self.network.run(as_inputs(settings), read=read, write=write or {})
+        """The outputs [row, number] of some settings, with values written, [row, ...] each, and what is read."""
         self.runs += len(settings)
-        return flat(run.output, len(settings)), {site: run[site] for site in read}
+        return run_rows(self.network, settings, read=read, write=write or {}, rows=self.rows)
 
     # -- rows -----------------------------------------------------------------------------------------------
 
@@ -123,7 +117,7 @@ class Prober:
 
     def _responses(self, group: Group) -> Responses:
         held = self.read(group)
-        values = np.concatenate([held[site].double().reshape(len(self.domain), -1).cpu().numpy() for site in group], 1)
+        values = values_of(held, group)
         number = _alike(values)
         first = np.unique(number, return_index=True)[1]
         rows = self.forced({site: held[site][torch.from_numpy(first)] for site in group}, len(first))
@@ -140,10 +134,38 @@ class Prober:
         for start in range(0, size, step):
             chosen = torch.arange(start, min(start + step, size)).repeat_interleave(n)
             settings = np.tile(self.domain.settings[bases], (len(chosen) // n, 1))
-            write = {site: Set(value[chosen.to(value.device)]) for site, value in values.items()}
-            outputs, _ = self.run(settings, write=write)
+            outputs, _ = self.run(
+                settings, write={site: value[chosen.to(value.device)] for site, value in values.items()}
+            )
             found[start : start + step] = outputs.reshape(-1, n * width)
         return found
+
+
+def run_rows(
+    network: Network,
+    settings: NDArray[Any],
+    *,
+    read: Sequence[Site] = (),
+    write: Mapping[Site, Tensor] = NOTHING,
+    rows: int = ROWS,
+) -> tuple[Floats, dict[Site, Tensor]]:
+    """The outputs [row, number] of some settings, and what is read, so many rows in one forward pass."""
+    outputs: list[Floats] = []
+    seen: dict[Site, list[Tensor]] = {site: [] for site in read}
+    for start in range(0, len(settings), rows):
+        here = settings[start : start + rows]
+        sets = {site: Set(value[start : start + rows]) for site, value in write.items()}
+        with torch.no_grad():
+            run = network.run(as_inputs(here), read=read, write=sets)
+        outputs.append(flat(run.output, len(here)))
+        for site, parts in seen.items():
+            parts.append(run[site])
+    return np.concatenate(outputs), {site: torch.cat(parts) for site, parts in seen.items()}
+
+
+def values_of(read: Mapping[Site, Tensor], sites: Sequence[Site]) -> Floats:
+    """[run, unit]: what was read at some sites."""
+    return np.concatenate([read[site].double().reshape(len(read[site]), -1).cpu().numpy() for site in sites], 1)
 
 
 def as_inputs(settings: NDArray[Any]) -> Any:
@@ -195,11 +217,3 @@ def _joined_neighbours(rounded: Floats) -> Kernel:
     ids = np.empty(len(order), dtype=np.int64)
     ids[order] = np.cumsum(jumps)
     return kernel(ids)
-
-
-def chosen(settings: Any, index: Sequence[int]) -> Any:
-    """Some of the settings."""
-    return take(settings, index)
-
-
-Search = Callable[..., Any]

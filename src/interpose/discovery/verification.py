@@ -14,11 +14,10 @@ from torch import Tensor
 
 from ..causal_model import CausalModel
 from ..errors import OutsideDomain, WrongInput
-from ..interventions import Set
 from ..sites import Site
 from ..statistics import Floats, clopper_pearson
 from .decoding import Decoded
-from .kernels import representatives
+from .kernels import representatives, spread
 from .modelling import UNSAID
 from .responses import Domain, Prober
 
@@ -110,7 +109,7 @@ class Verifier:
     def unpatched(self, *, exhaustive: bool) -> Check:
         """The network and the model on every input, nothing written."""
         index = np.arange(len(self.domain)) if exhaustive else self.pool
-        outputs, _ = self.prober.run(self.domain.settings[index])
+        outputs = self._run(index, {})
         return self._compared("the model's own output, nothing patched", outputs, index, {}, exhaustive=exhaustive)
 
     def single(self, name: str) -> Check:
@@ -133,9 +132,8 @@ class Verifier:
         if len(names) < 2:
             return []
         if 2 ** len(names) <= 2 * SUBSETS:
-            sets = [chosen for size in range(2, len(names) + 1) for chosen in itertools.combinations(names, size)][
-                : -SUBSETS - 1 : -1
-            ]
+            every = [chosen for size in range(2, len(names) + 1) for chosen in itertools.combinations(names, size)]
+            sets = every[::-1][:SUBSETS]
         else:
             sizes = self.rng.integers(2, len(names), size=SUBSETS - 1)
             sets = [tuple(names[k] for k in sorted(self.rng.choice(len(names), size, replace=False))) for size in sizes]
@@ -159,8 +157,8 @@ class Verifier:
         """A variable set by its rule: to values that inputs give, and to some beyond them, which decides nothing."""
         span = 0 if rule.lowest is None or not rule.exact else max(1, int(rule.highest - rule.lowest) // 4)
         beyond = [rule.lowest - span, rule.highest + span] if span else []
-        some = list(rule.known)
-        some = some if len(some) <= FORCED else [some[k] for k in np.linspace(0, len(some) - 1, FORCED).astype(int)]
+        known = list(rule.known)
+        some = [known[k] for k in spread(len(known), FORCED)]
         inside = self._forced(f"{name} set to values that inputs give", name, rule, some, decides=True)
         outside = self._forced(f"{name} set to values beyond those", name, rule, beyond, decides=False)
         return tuple(check for check in (inside, outside) if check is not None)
@@ -198,12 +196,7 @@ class Verifier:
         return self._compared(label, self._run(index, write), index, sources)
 
     def _run(self, index: NDArray[np.int64], write: Mapping[Site, Tensor]) -> Floats:
-        parts = []
-        for start in range(0, len(index), self.prober.rows):
-            rows = slice(start, start + self.prober.rows)
-            here = {site: Set(value[rows]) for site, value in write.items()}
-            parts.append(self.prober.run(self.domain.settings[index[rows]], write=here)[0])
-        return np.concatenate(parts)
+        return self.prober.run(self.domain.settings[index], write=write)[0]
 
     def _compared(
         self, label: str, outputs: Floats, index: NDArray[np.int64], sources: Sources, *, exhaustive: bool = False

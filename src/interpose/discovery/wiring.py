@@ -16,12 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..interventions import Set
-from ..statistics import Floats
 from .holdings import Held
 from .kernels import Kernel, common, count, refines, representatives
-from .reading import classes_at, known_or_new, values_of
-from .responses import Prober
+from .reading import classes_at, known_or_new
+from .responses import Prober, values_of
 
 COMBINATIONS = 4096
 """Of how many combinations of the parents' classes a table is checked at most; of more, so many are drawn."""
@@ -148,7 +146,7 @@ class Wiring:
         prober = self.prober
         settings = prober.domain.settings[bases].copy()
         write: dict[Any, Tensor] = {}
-        for node, chosen in zip(sorted(nodes, key=lambda node: node.depth), _by_depth(nodes, sources), strict=True):
+        for node, chosen in zip(nodes, sources, strict=True):
             if node.input is not None:
                 settings[:, node.input] = prober.domain.settings[chosen, node.input]
             else:
@@ -156,21 +154,12 @@ class Wiring:
                 held = prober.read(node.held.group)
                 write |= {site: held[site][torch.from_numpy(chosen)] for site in node.held.group}
         sites = () if child.held is None else child.held.group
-        seen: list[Floats] = []
-        for start in range(0, len(settings), prober.rows):
-            part = {site: Set(value[start : start + prober.rows]) for site, value in write.items()}
-            outputs, read = prober.run(settings[start : start + prober.rows], read=sites, write=part)
-            seen.append(outputs if child.held is None else values_of(read, sites))
-        values = np.concatenate(seen)
+        outputs, read = prober.run(settings, read=sites, write=write)
         if child.held is None:
-            found = known_or_new(values, prober.domain.outputs, child.classes, prober.tol)
+            found = known_or_new(outputs, prober.domain.outputs, child.classes, prober.tol)
             return found, found < count(child.classes)
-        return classes_at(child.held.responses, child.classes, values, prober, by_effect=not child.held.hidden)
-
-
-def _by_depth(nodes: Sequence[Node], sources: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    order = sorted(range(len(nodes)), key=lambda k: nodes[k].depth)
-    return [sources[k] for k in order]
+        seen = values_of(read, sites)
+        return classes_at(child.held.responses, child.classes, seen, prober, by_effect=not child.held.hidden)
 
 
 def _members(classes: Kernel) -> list[NDArray[np.int64]]:

@@ -18,10 +18,10 @@ from ..discovery.decoding import Decoded, decoded
 from ..discovery.found import Found, Inert, Made, limits_of, verdict_of
 from ..discovery.grammar import Expression, variable
 from ..discovery.graph import OUTPUT, graph, unique
-from ..discovery.holdings import Held, Layer, layer_of
+from ..discovery.holdings import Held, Layer, Search, layer_name, layer_of
 from ..discovery.kernels import alike
-from ..discovery.modelling import causal_model
-from ..discovery.responses import Domain, Prober, as_inputs, flat
+from ..discovery.modelling import causal_model, formulas_of
+from ..discovery.responses import Domain, Prober, as_inputs, flat, run_rows
 from ..discovery.verification import Check, Verifier
 from ..discovery.wiring import Node, Wire
 from ..errors import WrongInput
@@ -90,7 +90,7 @@ def _discovered(
     prober = Prober(net, domain, np.arange(len(domain)), _tolerance(domain, tol, noise))
     inert = _certain(net, places)
     found = _layers(_by_layer(places), inert, prober, functions, progress)
-    found, nodes, wires, unwired = graph(found, names, domain, prober, seed)
+    found, nodes, wires, unwired = graph(found, names, prober, seed)
     made = _made(names, domain, nodes, wires, unwired, prober.tol)
     rules = {name: decoded(node.held, prober) for name, node in unique(nodes).items() if node.held is not None}
     checks = _checks(made, prober, others, seed, places, rules) if made is not None else ()
@@ -148,7 +148,7 @@ def _places(net: Network, sites: Iterable[Any] | None) -> list[Site]:
 def _by_layer(places: Sequence[Site]) -> dict[str, list[Site]]:
     layers: dict[str, list[Site]] = {}
     for site in places:
-        layers.setdefault(site.path + ("" if site.end == "output" else ":input"), []).append(site)
+        layers.setdefault(layer_name(site), []).append(site)
     return layers
 
 
@@ -164,22 +164,13 @@ def _domain(
     grid = [np.array(list(values), dtype=float) for values in names.values()]
     if total <= most:
         settings = np.stack([part.reshape(-1) for part in np.meshgrid(*grid, indexing="ij")], 1)
-        whole = Domain(net.inputs, settings, _outputs(net, settings), True)
+        whole = Domain(net.inputs, settings, run_rows(net, settings)[0], True)
         return whole, whole
     rng = np.random.default_rng(seed)
     settings = np.unique(np.stack([rng.choice(part, 4 * most) for part in grid], 1), axis=0)
     settings = settings[rng.permutation(len(settings))[: 2 * most]]
-    first, second = (Domain(net.inputs, part, _outputs(net, part), False) for part in np.array_split(settings, 2))
+    first, second = (Domain(net.inputs, part, run_rows(net, part)[0], False) for part in np.array_split(settings, 2))
     return first, second
-
-
-def _outputs(net: Network, settings: Any) -> Any:
-    with torch.no_grad():
-        parts = [
-            flat(net.run(as_inputs(part)).output, len(part))
-            for part in np.array_split(settings, -(-len(settings) // 2**15))
-        ]
-    return np.concatenate(parts)
 
 
 def _noise(net: Network, domain: Domain) -> float:
@@ -224,7 +215,7 @@ def _layers(
         live = {name: [site for site in sites if site not in inert] for name, sites in layers.items()}
         for k, (name, sites) in enumerate(layers.items()):
             after = [site for later in list(live)[k + 1 :] for site in live[later]][:OBSERVERS]
-            layer = layer_of(name, sites, live[name], prober, atoms, functions, after)
+            layer = layer_of(name, sites, live[name], Search(prober, atoms, functions), after)
             found.append(layer)
             for one in layer.held:
                 atoms += _as_atom(one, known)
@@ -260,8 +251,9 @@ def _made(
         return None
     first = unique(nodes)
     variables = [node for node in first.values() if node.name not in names]
-    model, formulas = causal_model(domain, names, variables, wires, OUTPUT, held=alike(domain.outputs, tol))
-    careful, _ = causal_model(domain, names, variables, wires, OUTPUT, held=alike(domain.outputs, tol), strict=False)
+    formulas = formulas_of(domain, variables, wires, OUTPUT, alike(domain.outputs, tol))
+    model = causal_model(names, formulas, OUTPUT)
+    careful = causal_model(names, formulas, OUTPUT, careful=True)
     unwired += [name for name in first if name not in model.variables]
     sites = {name: tuple(node.held.group) for name, node in first.items() if node.held and name in model.variables}
     return Made(model, careful, formulas, Alignment(model, sites), sites)

@@ -15,8 +15,7 @@ import torch
 from ..effects import BATCH, as_effects, check_pairs, check_question, grouped, listed, with_more
 from ..errors import NoEffect, WrongPairs
 from ..further import Measurement
-from ..inputs import examples
-from ..inputs import key as key_of
+from ..inputs import keys
 from ..maps import Scan, Scans, with_warning
 from ..measure import FOUR, Measured, measured_together
 from ..metrics import Metric
@@ -136,7 +135,7 @@ def _parted(
 
 
 def _inputs(pairs: Pairs) -> set[Any]:
-    return {key_of(x) for x in (*examples(pairs.base), *examples(pairs.source))}
+    return {*keys(pairs.base), *keys(pairs.source)}
 
 
 def _confirmed(found: Scan, asked: Measurement, pairs: Pairs) -> Scan:
@@ -173,7 +172,7 @@ def _each_position(model: Model[Any], pairs: Pairs, places: list[Any], batch_siz
         return places
     lengths: dict[Site, set[int]] = {site: set() for site in spread}
     with torch.no_grad():
-        for inputs in (part for batch in pairs.batches(batch_size) for part in (batch.base, batch.source)):
+        for inputs in pairs.inputs(batch_size):
             run = model.run(inputs, read=list(spread.values()))
             for site, whole in spread.items():
                 lengths[site].add(site.length(run[whole]))

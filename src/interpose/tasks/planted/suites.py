@@ -25,19 +25,33 @@ def suite(
     programs, encodings: some of them, by name; controls: whether to add networks without a program.
     Raises WrongInput where there is no seed.
     """
+    return (instance(*name) for name in names(seeds, programs=programs, encodings=encodings, controls=controls))
+
+
+Name = tuple[str, str, int]
+"""An instance: its program, its encoding and its seed; of a control its shape, "control: " and its kind, and its seed.
+"""
+
+CONTROL = "control: "
+
+
+def names(
+    seeds: Iterable[int], *, programs: Iterable[str] = (), encodings: Iterable[str] = (), controls: bool = True
+) -> list[Name]:
+    """What a suite consists of: see `suite`."""
     seeds = list(seeds)
     if not seeds:
         raise WrongInput("A suite needs at least one seed: each draws the constants of all its instances anew.")
-    drawn = [name for name, encoding in ENCODINGS.items() if encoding.drawn]
-    return _instances(seeds, list(programs) or list(PROGRAMS), list(encodings) or drawn, controls)
-
-
-def _instances(seeds: list[int], programs: list[str], encodings: list[str], controls: bool) -> Iterator[Planted]:
+    drawn = list(encodings) or [name for name, encoding in ENCODINGS.items() if encoding.drawn]
+    of = list(programs) or list(PROGRAMS)
+    found: list[Name] = []
     for seed in seeds:
-        for encoding in encodings:
-            for program in programs:
-                yield planted(program, encoding, seed)
-        if controls:
-            for kind in CONTROLS:
-                for shape in SHAPES:
-                    yield control(kind, shape, seed)
+        found += [(program, encoding, seed) for encoding in drawn for program in of]
+        found += [(shape, CONTROL + kind, seed) for kind in CONTROLS for shape in SHAPES] if controls else []
+    return found
+
+
+def instance(program: str, encoding: str, seed: int) -> Planted:
+    """The instance of a name."""
+    kind = encoding.removeprefix(CONTROL)
+    return planted(program, encoding, seed) if kind == encoding else control(kind, program, seed)
