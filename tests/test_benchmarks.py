@@ -1,6 +1,7 @@
 """The benchmarks ask everybody the same: contenders agree on small questions, and the report says what happened."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from benchmarks import measure, own, peers, report, subject, toy
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CLOSE = 1e-4
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("contenders", [toy.END_TO_END, toy.SWEEPS], ids=["end to end", "sweeps"])
@@ -85,3 +87,22 @@ def test_the_page_shows_what_is_kept():
 def test_a_contender_that_stops_is_told_in_one_line():
     (row,) = measure.in_processes("no such case", [own.OWN[0]], {}, 2, 1)
     assert row.timings == [] and row.failed == "ValueError: There is no case 'no such case'."
+
+
+def test_the_readme_shows_the_numbers_of_the_page():
+    """Every CPU time and ratio in the README's table stands in the benchmark's own record."""
+    cases = {one["case"]: one for one in json.loads((ROOT / "docs" / "benchmarks.json").read_text())}
+    text = (ROOT / "README.md").read_text().split("## How fast")[1].split("\n## ")[0]
+    assert cases["toy"]["date"] in text
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")][2:]
+    names = ("interpose", "nnsight", "TransformerLens", "pyvene", "nnsight, packed", "matrix products")
+    assert len(rows) == len(names)
+    for name, (_, *cells) in zip(names, rows, strict=True):
+        for case, cell in zip(("toy", "residual", "heads"), cells, strict=True):
+            (row,) = [one for one in cases[case]["rows"] if one["name"] == name] or [None]
+            if row is None or (case == "toy" and name not in ("interpose", "nnsight")):
+                assert not cell.strip()
+                continue
+            seconds = row["cpu"][0]
+            shown = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+            assert cell.strip() == (shown if name == "interpose" else f"{shown} ({row['ratio']:.3g})")

@@ -7,7 +7,7 @@ from torch import nn
 
 import interpose as ip
 from interpose import errors
-from interpose.discovery.grammar import named, variable
+from interpose.discovery.grammar import expressions, named, variable
 from interpose.discovery.kernels import alike, common, count, kernel, rand_index, refines, violations
 from interpose.tasks import adder
 from interpose.tasks.planted import answer_of, control, planted, score
@@ -90,14 +90,16 @@ def test_it_is_told_in_a_table_in_sentences_and_in_a_picture(found):
 def test_a_name_is_neither_too_coarse_nor_too_fine():
     a, b = (np.array(column) for column in zip(*[(i, j) for i in range(5) for j in range(5)], strict=True))
     atoms = [variable("A", a), variable("B", b)]
-    assert named(kernel(a + b), atoms).best.text == "A+B"
-    assert named(kernel(np.maximum(a, b)), atoms).best.text == "max(A, B)"
-    assert named(kernel(abs(a - b)), atoms).best.text == "|A-B|"
+    assert named(kernel(a + b), expressions(atoms)).best.text == "A+B"
+    assert named(kernel(np.maximum(a, b)), expressions(atoms)).best.text == "max(A, B)"
+    assert named(kernel(abs(a - b)), expressions(atoms)).best.text == "|A-B|"
     assert (
-        named(kernel((a + b) % 3), atoms).best.text == "A+B mod 3"
-        or "mod 3" in named(kernel((a + b) % 3), atoms).best.text
+        named(kernel((a + b) % 3), expressions(atoms)).best.text == "A+B mod 3"
+        or "mod 3" in named(kernel((a + b) % 3), expressions(atoms)).best.text
     )
-    assert not named(kernel(np.random.default_rng(0).permutation(25)[a * 5 + b] % 4), atoms, most=3000).exact
+    assert not named(
+        kernel(np.random.default_rng(0).permutation(25)[a * 5 + b] % 4), expressions(atoms), most=3000
+    ).exact
     assert violations(kernel(a), kernel(a + b))[0] > 0 and violations(kernel(a * 5 + b), kernel(a + b))[0] is None
     assert violations(kernel(a * 5 + b), kernel(a + b))[1] > 0 and violations(kernel(a + b), kernel(a + b)) == (0, 0)
 
@@ -206,3 +208,74 @@ def test_any_module_of_a_few_numbers_will_do():
         module[2].weight[:], module[2].bias[:] = torch.tensor([[1.0, -2, 0]]), torch.tensor([0.0])
     found = ip.discover(module, {"A": (0, 1), "B": (0, 1)})
     assert found.verdict == "exact" and found.model.run({"A": 1, "B": 1}).output == 0
+
+
+# -- what holds at a larger tolerance ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("program", "seed"), [("A+(B+C)", 2), ("C+(A+B)", 1), ("max(max(A,B),C)", 2), ("or by gates", 1)]
+)
+def test_noise_above_the_tolerance_leaves_an_approximate_algorithm_and_says_how_near(program, seed):
+    puzzle = planted(program, "noise above", seed)
+    found = ip.discover(puzzle.network, puzzle.inputs, tol=puzzle.tol)
+    assert found.verdict == "approximate" and score(answer_of(found, puzzle), puzzle.key).recovered
+    assert found.asked == pytest.approx(puzzle.tol) and found.tol > found.asked
+    assert [one.tol for one in found.curve] == sorted(one.tol for one in found.curve)
+    assert found.curve[0].verdict not in ("exact", "verified") and found.curve[-1].worst < found.tol
+    said = found.explain()
+    assert "comes near this algorithm" in said and "implements" not in said and f"{found.tol:.2g}" in said
+
+
+def test_what_has_an_effect_below_a_larger_tolerance_is_not_called_without_effect():
+    puzzle = planted("A+(B+C)", "noise above", 2)
+    found = ip.discover(puzzle.network, puzzle.inputs, tol=puzzle.tol)
+    grades = {str(site): why.grade for site, why in found.inert.items()}
+    assert "small effect" in grades.values()
+    base = puzzle.network.run(found.domain.settings)
+    for site, why in found.inert.items():
+        changed = [
+            float(
+                (
+                    puzzle.network.run(found.domain.settings, write={site: ip.Set(value, broadcast=True)}).output
+                    - base.output
+                )
+                .abs()
+                .max()
+            )
+            for value in puzzle.network.run(found.domain.settings, read=[site])[site]
+        ]
+        assert (max(changed) <= found.asked) == (why.grade == "no effect")
+
+
+class Slope(nn.Module):
+    """An output that rises in steps too small to tell apart, and far in all."""
+
+    def __init__(self):
+        super().__init__()
+        self.l1 = nn.Linear(2, 2)
+        self.l2 = nn.Linear(2, 1)
+        with torch.no_grad():
+            self.l1.weight.copy_(torch.eye(2))
+            self.l2.weight.copy_(torch.tensor([[1.0, 1e-3]]))
+            self.l1.bias.zero_()
+            self.l2.bias.zero_()
+
+    def forward(self, x):
+        return self.l2(self.l1(x.float())).squeeze(-1)
+
+
+def test_effects_that_add_up_from_steps_below_the_tolerance_are_not_inert():
+    """Neighbouring rows of l1[1] are within 0.002 of each other, and the first and the last 0.02 apart."""
+    network = ip.Network(Slope(), inputs=("A", "B"))
+    found = ip.discover(network, {"A": range(3), "B": range(21)}, tol=2e-3)
+    assert found.verdict != "exact" and "l1[1]" not in {
+        str(site) for site, why in found.inert.items() if why.grade == "no effect"
+    }
+
+
+def test_no_tolerance_makes_an_algorithm_of_a_network_without_one():
+    puzzle = control("all inputs apart", "max + min", 3)
+    found = ip.discover(puzzle.network, puzzle.inputs, tol=puzzle.tol)
+    assert found.verdict in ("partial", "none") and len(found.curve) > 3
+    assert "comes near" not in found.explain()

@@ -113,6 +113,8 @@ ORDER = [
     "discovery.found",
     "search.discover",
     ("tasks.adder", "tasks.capitals"),
+    "tasks.trained.networks",
+    ("tasks.trained", "tasks.trained.training"),
     "tasks.planted.partitions",
     "tasks.planted.program",
     "tasks.planted.codes",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..abstraction import Alignment
@@ -25,12 +26,20 @@ from .responses import Domain
 from .verification import Check
 from .wiring import Node, Wire
 
+PARENTS = 4
+"""How many parents of a variable a table shows."""
+
 Verdict = Literal["exact", "verified", "approximate", "partial", "none"]
+SURE = ("exact", "verified")
+"""The verdicts of which it may be said that the network implements the algorithm."""
 
 
 @dataclass(frozen=True)
 class Inert:
-    """A site that nothing needs: how that is known ("constant", "certified" or "no effect"), and why in words."""
+    """A site that nothing needs: how that is known, and why in words.
+
+    grade: "constant", "certified", "no effect", or "small effect" for what is below a tolerance larger than asked for.
+    """
 
     site: Site
     grade: str
@@ -48,6 +57,30 @@ class Made:
     sites: Mapping[str, tuple[Site, ...]]
 
 
+@dataclass(frozen=True)
+class AtTolerance:
+    """What was found where outputs no further apart than tol count as the same.
+
+    graded: how many sites have no classes; unnamed: how many variables have no simple name; named: those that have, and
+    their sites. worst: the largest distance of the network from the algorithm in any check, None without one.
+    """
+
+    tol: float
+    verdict: str
+    graded: int
+    unnamed: int
+    named: tuple[tuple[str, str], ...]
+    worst: float | None
+
+    def __str__(self) -> str:
+        named = some([f"{name} at {sites}" for name, sites in self.named], 3)
+        counts = [f"{self.graded} sites graded"] * (self.graded > 0)
+        counts += [f"{self.unnamed} without a simple name"] * (self.unnamed > 0)
+        counts += [f"never off by more than {self.worst:.2g}"] if self.worst is not None else []
+        verdict = "everything holds" if self.verdict in SURE else self.verdict
+        return ", ".join([verdict, *counts]) + (f"; {named}" if named else "")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Found(Tabled):
     """What was discovered: see `discover`.
@@ -57,7 +90,8 @@ class Found(Tabled):
     wires: parents, with the table of every combination; unwired: variables of which no parents were found.
     checks: what was tried; verdict: "exact" (every input there is was tried, and everything held), "verified" (a
         sample was), "approximate" (something failed), "partial" (a part is not explained) or "none".
-    limits: what all this cannot tell, in sentences. runs: how many rows of the network were run.
+    limits: what all this cannot tell, in sentences. tol: what counts as the same output here; asked: what should have;
+        curve: what was found at each tolerance that was tried. runs: how many rows of the network were run.
     """
 
     network: Network
@@ -74,10 +108,12 @@ class Found(Tabled):
     verdict: Verdict
     limits: tuple[str, ...]
     tol: float
-    noise: float
     runs: int
-    seconds: float = field(repr=False)
     seed: int = 0
+    asked: float = 0.0
+    curve: tuple[AtTolerance, ...] = ()
+    noise: float = 0.0
+    seconds: float = 0.0
 
     # -- the algorithm ---------------------------------------------------------------------------------------
 
@@ -150,8 +186,11 @@ class Found(Tabled):
             if layer.distributed:
                 sites = " + ".join(map(str, layer.distributed))
                 rows.append((layer.name, sites, "distributed", "", "every site keeps all inputs apart"))
-            here = [one for site, one in self.inert.items() if layer_name(site) == layer.name]
-            rows += [(layer.name, str(one.site), "inert", "", f"{one.grade}: {one.reason}") for one in here]
+            alike: dict[str, list[str]] = {}
+            for site, why in self.inert.items():
+                if layer_name(site) == layer.name:
+                    alike.setdefault(f"{why.grade}: {why.reason}", []).append(str(site))
+            rows += [(layer.name, some(sites), "inert", "", how) for how, sites in alike.items()]
         if OUTPUT in self.wires:
             wire, formula = self.wires[OUTPUT], self.formulas.get(OUTPUT)
             rows.append(("output", OUTPUT, formula.text if formula else "", ", ".join(wire.parents), ""))
@@ -163,7 +202,9 @@ class Found(Tabled):
     def explain(self) -> str:
         """What was found in a few sentences, made from the numbers."""
         said = [self._opening()]
-        said += [self._said(name) for name in self.variables]
+        unnamed = self._unnamed()
+        said += [self._said(name) for name in self.variables if name not in unnamed]
+        said += _without_names(unnamed.values())
         if OUTPUT in self.formulas:
             said.append(f"The output is {self.formulas[OUTPUT].text}.")
         if self.inert:
@@ -190,13 +231,17 @@ class Found(Tabled):
         wire = self.wires.get(node.name)
         if first is not node:
             return (layer.name, " + ".join(held.labels), node.name, node.name, "carried on")
-        parents = ", ".join(wire.parents) if wire is not None else node.name if node.name in self.domain.names else "?"
+        known = node.name if node.name in self.domain.names else "?"
+        parents = some(wire.parents, PARENTS) if wire is not None else known
         name = node.name if held.is_named else f"no simple name ({count(held.classes)} kinds)"
         return (layer.name, " + ".join(held.labels), name, parents, str(self.rules[node.name]))
 
     def _notes(self) -> list[str]:
         notes = [f"{check}." for check in self.checks]
-        notes += [f"No parents were found for {name}." for name in self.unwired]
+        notes += [f"No parents were found for {some(self.unwired)}."] if self.unwired else []
+        for said, alike in itertools.groupby(self.curve[1:], key=str):
+            tols = [f"{one.tol:.2g}" for one in alike]
+            notes.append(f"At a tolerance of {' to '.join(dict.fromkeys((tols[0], tols[-1])))}: {said}.")
         notes += [f"{self.runs:,} rows were run in {self.seconds:.1f} seconds."]
         return [*notes, *self.limits]
 
@@ -204,21 +249,31 @@ class Found(Tabled):
         verb = {
             "exact": "implements this algorithm, exactly: every input there is was tried",
             "verified": "implements this algorithm, as far as a sample of inputs shows",
-            "approximate": "comes near this algorithm",
+            "approximate": "comes near this algorithm" + self._nearness(),
             "partial": "is explained in part",
             "none": "is not explained by any algorithm in these sites",
         }[self.verdict]
         return f"On {self._inputs()}, {self.model_name} {verb}."
 
+    def _unnamed(self) -> dict[str, Held]:
+        """The variables without a simple name, at their first places."""
+        held = {node.name: node.held for node in reversed(self.nodes) if node.held is not None}
+        return {name: held[name] for name in self.variables if not held[name].is_named}
+
+    def _nearness(self) -> str:
+        """How near, of what holds at a larger tolerance than was asked for."""
+        if self.tol <= self.asked:
+            return ""
+        worst = max((check.worst for check in self.checks if check.decides), default=0.0)
+        return (
+            f", never off by more than {worst:.2g} where outputs up to {self.tol:.2g} apart count as the same "
+            f"(asked was {self.asked:.2g}, at which it is {self.curve[0].verdict})"
+        )
+
     def _said(self, name: str) -> str:
         """One variable in a sentence: where it is held, how it is computed, how it is written."""
         rule, formula = self.rules[name], self.formulas.get(name)
         where, holds = " and ".join(map(str, rule.sites)), "holds" if len(rule.sites) == 1 else "together hold"
-        held = next(node.held for node in self.nodes if node.name == name)
-        if held is None or not held.is_named:
-            return (
-                f"{where} {holds} something without a simple name, which tells {len(rule.known)} kinds of inputs apart."
-            )
         how = "" if formula is None or formula.text == name else f", computed as {formula.text}"
         if formula is not None and formula.table:
             how = f", computed from {' and '.join(formula.parents)} by a table"
@@ -255,6 +310,34 @@ class Acting:
         """One forward pass with the variables set; more may be read and written."""
         own = {site: Set(value, broadcast=True) for site, value in self.write.items()}
         return self.network.run(inputs, read=read, write={**own, **write})
+
+
+def _without_names(unnamed: Iterable[Held]) -> list[str]:
+    """What is said of variables without a simple name: how many kinds of inputs they tell apart."""
+    several = [(" and ".join(one.labels), len(one.group), count(one.classes)) for one in unnamed]
+    said = "something without a simple name, which tells"
+    if len(several) < 4:
+        return [
+            f"{where} {'holds' if sites == 1 else 'together hold'} {said} {kinds} kinds of inputs apart."
+            for where, sites, kinds in several
+        ]
+    least, most = min(kinds for *_, kinds in several), max(kinds for *_, kinds in several)
+    kinds = f"{least} to {most}" if least < most else f"{most}"
+    return [f"{some([where for where, *_ in several])} each hold {said} {kinds} kinds of inputs apart."]
+
+
+def at_tolerance(found: Found) -> AtTolerance:
+    """What was found, in short."""
+    held = {node.name: node.held for node in found.nodes if node.held is not None}
+    named = [(name, " + ".join(one.labels)) for name, one in held.items() if one.is_named]
+    return AtTolerance(
+        found.tol,
+        found.verdict,
+        sum(len(layer.graded) for layer in found.layers),
+        len(held) - len(named),
+        tuple(named),
+        max((check.worst for check in found.checks if check.decides and check.n), default=None),
+    )
 
 
 # -- what is said of the whole -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
 from typing import Any
@@ -30,6 +30,9 @@ MOST_ATOMS = 12
 THRESHOLDS = 24
 """A comparison with a constant is tried for at most so many constants."""
 
+KEPT = 2**21
+"""How many numbers the values of expressions may be that are kept for the next name."""
+
 BUILDING = 3
 """Expressions of at most this size are parts of longer ones."""
 
@@ -42,7 +45,7 @@ class Expression:
     made_of: the variables in it; number: whether its values are numbers, and no labels of a tuple or of a word.
     terms: of a sum of variables the coefficient of each, None for what is no such sum. length: as size, but with what
     its variables stand for. again: whether a part is used more than once; uses: its parts, inputs and
-    names found before.
+    names found before. opposite: the text of a sum with its sign turned.
     """
 
     text: str
@@ -56,6 +59,7 @@ class Expression:
     length: int = 1
     again: bool = False
     uses: frozenset[str] = frozenset()
+    opposite: str = ""
 
     def __repr__(self) -> str:
         return self.text
@@ -105,28 +109,47 @@ def variable(name: str, values: Values) -> Expression:
     )
 
 
-def named(
-    held: Kernel,
-    atoms: Sequence[Expression],
-    *,
-    more: Sequence[Callable[..., Any]] = (),
-    most: int = 20_000,
-    ties: int = 8,
-) -> Named | None:
-    """The shortest expression over some variables that has the kernel, and a few others that have it too.
+class Words:
+    """Expressions over some variables, made once however many names are looked for, as far as they are kept.
 
-    atoms: inputs, and names that were found before; None if there are none. more: functions of the user's, of one or
-    two arguments. most: how many expressions are tried. Where none has the kernel, the one with the least sum of both
-    errors is given, out of the shortest.
+    atoms: inputs, and names that were found before. more: functions of the user's, of one or two arguments.
     """
-    if not atoms:
-        return None
+
+    def __init__(self, atoms: Sequence[Expression], *, more: Sequence[Callable[..., Any]] = ()) -> None:
+        self.atoms, self.more = atoms, more
+        self._made: list[Expression] = []
+        self._rest = expressions(atoms, more=more) if atoms else iter(())
+        self._most = KEPT // max(1, len(atoms[0].values)) if atoms else 0
+
+    def __iter__(self) -> Iterator[Expression]:
+        """All of them, shorter ones first."""
+        for k in itertools.count():
+            if k == len(self._made):
+                if k == self._most:
+                    break
+                following = next(self._rest, None)
+                if following is None:
+                    return
+                self._made.append(following)
+            yield self._made[k]
+        yield from itertools.islice(expressions(self.atoms, more=self.more), self._most, None)
+
+
+def named(
+    held: Kernel, words: Iterable[Expression], *, most: int = 20_000, ties: int = 8, longest: float = math.inf
+) -> Named | None:
+    """The shortest of some expressions that has the kernel, and a few others that have it too; None of none.
+
+    words: the expressions, shorter ones first. most: how many are tried; longest: of which size at most. Where none has
+    the kernel, the one with the least sum of both errors is given, out of the shortest.
+    """
     first = representatives(held)
     found: list[Expression] = []
     tried = 0
     short: list[Expression] = []
-    for expression in expressions(atoms, more=more):
-        if tried >= most or len(found) > ties or (found and expression.size > found[0].size + 1):
+    for expression in words:
+        enough = len(found) > ties or (found and expression.size > found[0].size + 1)
+        if tried >= most or enough or expression.size > longest:
             break
         tried += 1
         if _has(expression.values, held, first):
@@ -136,6 +159,8 @@ def named(
     if found:
         found.sort(key=lambda one: (one.again, one.length))
         return Named(found[0], tuple(found[1:]), 0.0, 0.0, tried)
+    if not short:
+        return None
     rates = [violations(one.kernel, held) for one in short]
     errors = [(invariance or 0.0, collapse or 0.0) for invariance, collapse in rates]
     best = min(range(len(short)), key=lambda i: (sum(errors[i]), short[i].size))
@@ -199,7 +224,8 @@ def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
 def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) -> Expression:
     parts = [(c, atom) for c, atom in zip(coefficients, atoms, strict=True) if c]
     terms = _terms(parts)
-    text = _written(parts if terms is None else [(c, name, 0) for name, c in terms.items()])
+    shown = parts if terms is None else [(c, name) for name, c in terms.items()]
+    text, opposite = _written(shown), _written([(-c, part) for c, part in shown])
     values = sum(c * atom.values.astype(float if atom.values.dtype.kind == "f" else np.int64) for c, atom in parts)
 
     def compute(given: Mapping[str, Any]) -> Any:
@@ -208,9 +234,8 @@ def _sum(atoms: Sequence[Expression], coefficients: Sequence[int], size: int) ->
     made_of = frozenset().union(*(atom.made_of for _, atom in parts))
     length = sum(abs(c) * atom.length for c, atom in parts)
     again = _again([atom for _, atom in parts])
-    return Expression(
-        text, size, 2, np.asarray(values), made_of, compute, True, terms, length, again, _uses([a for _, a in parts])
-    )
+    uses = _uses([atom for _, atom in parts])
+    return Expression(text, size, 2, np.asarray(values), made_of, compute, True, terms, length, again, uses, opposite)
 
 
 def _again(parts: Sequence[Expression]) -> bool:
@@ -234,10 +259,10 @@ def _terms(parts: Sequence[tuple[int, Expression]]) -> dict[str, int] | None:
     return dict(ordered) if all(found.values()) else None
 
 
-def _written(parts: Sequence[tuple[int, Any]] | Sequence[tuple[int, str, int]]) -> str:
+def _written(parts: Sequence[tuple[int, Expression | str]]) -> str:
     """A sum in words: positive parts first, no brackets where none are needed."""
     shown = []
-    for c, part, *_ in sorted(parts, key=lambda one: one[0] < 0):
+    for c, part in sorted(parts, key=lambda one: one[0] < 0):
         own = part if isinstance(part, str) else part.inside(2 if c == 1 else 1)
         shown.append(("-" if c < 0 else "+") + (f"{abs(c)}*{own}" if abs(c) > 1 else own))
     return "".join(shown).removeprefix("+")
@@ -340,10 +365,8 @@ def _made(text: str, rank: int, size: int, function: Callable[..., Any], *of: Ex
 
 
 def _negated(one: Expression) -> str:
-    """The text of an expression with its sign turned: "B - A" for "A - B"."""
-    if one.terms is not None:
-        return _written([(-c, name, 0) for name, c in one.terms.items()])
-    return f"-{one.inside(1)}"
+    """The text of an expression with its sign turned: "B-A" for "A-B"."""
+    return one.opposite or f"-{one.inside(1)}"
 
 
 def _is_truth(values: Values) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..sites import Site
-from .grammar import Expression, Named, named, variable
+from .grammar import Expression, Named, Words, named, variable
 from .kernels import Kernel, count, kernel, key, refines, representatives, spread
 from .reading import classes_at
 from .responses import Group, Prober, Responses, values_of
@@ -96,12 +97,13 @@ class Search:
     """What a search in a layer has at hand.
 
     prober: runs of the network; atoms: the inputs and what was found before, as names; more: functions of the user's,
-    to name with.
+    to name with. words: the expressions over some of the atoms, by their texts, which are kept for the next search.
     """
 
     prober: Prober
     atoms: Sequence[Expression]
     more: Sequence[Callable[..., Any]] = ()
+    words: dict[tuple[str, ...], Words] = field(default_factory=dict, repr=False)
 
     def held(self, layer: str, group: Group) -> Held | None:
         """What a group of sites holds, with its name; None where its rows are graded or all equal."""
@@ -110,12 +112,23 @@ class Search:
             return None
         return self.described(layer, group, responses.classes)
 
-    def described(self, layer: str, group: Group, classes: Kernel, *, hidden: bool = False) -> Held:
-        """A group of sites that hold these classes, with the inputs they depend on, and their name."""
+    def described(
+        self, layer: str, group: Group, classes: Kernel, *, hidden: bool = False, longest: float = inf
+    ) -> Held:
+        """A group of sites that hold these classes, with the inputs they depend on, and their name, not too long."""
         signature = depends_on(classes, self.prober.domain.columns())
-        usable = [atom for atom in self.atoms if atom.made_of <= set(signature)]
-        title = named(classes, usable, more=self.more)
+        title = named(classes, self._over(signature), longest=longest)
         return Held(layer, group, self.prober.responses(group), classes, signature, title, hidden=hidden)
+
+    def plain(self) -> Search:
+        """The same, with no functions of the user's."""
+        return Search(self.prober, self.atoms) if self.more else self
+
+    def _over(self, signature: tuple[str, ...]) -> Words:
+        """The expressions over what is made of some inputs."""
+        usable = [atom for atom in self.atoms if atom.made_of <= set(signature)]
+        texts = tuple(atom.text for atom in usable)
+        return self.words.setdefault(texts, Words(usable, more=self.more))
 
 
 def layer_of(name: str, sites: Sequence[Site], live: Sequence[Site], search: Search, after: Sequence[Site]) -> Layer:
@@ -237,7 +250,7 @@ def _as_one(several: Sequence[Held], of: Callable[[Held], Any], search: Search) 
     for parts in _by(of, several):
         group = tuple(site for one in parts for site in one.group)
         alone = len(parts) == 1 or any(_remembers(one) for one in parts)
-        whole = None if alone else replace(search, more=()).held(parts[0].layer, group)
+        whole = None if alone else search.plain().held(parts[0].layer, group)
         members = {site: _said(one) for one in parts for site in one.group}
         found += parts if whole is None else [replace(whole, members=members)]
     return found
@@ -288,12 +301,13 @@ def _joined(several: list[Held], search: Search) -> list[Held]:
 
 def _together(several: Sequence[Held], search: Search) -> Held | None:
     """The variable that several groups hold as one, or None where they hold several."""
-    both = search.held(several[0].layer, tuple(site for one in several for site in one.group))
-    if both is None or both.name is None or not both.name.exact or not both.name.best.number:
+    group = tuple(site for one in several for site in one.group)
+    classes = search.prober.responses(group).classes
+    if classes is None or not all(refines(classes, one.classes) for one in several):
         return None
-    if both.size > min(one.size for one in several):
-        return None
-    if not all(refines(both.classes, one.classes) for one in several):
+    longest = min(one.size for one in several)
+    both = search.described(several[0].layer, group, classes, longest=longest + 1)
+    if both.name is None or not both.name.exact or not both.name.best.number or both.size > longest:
         return None
     members = {site: _said(one) for one in several for site in one.group}
     members |= {site: text for one in several for site, text in one.members.items()}

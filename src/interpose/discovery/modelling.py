@@ -144,7 +144,7 @@ def _line(
     columns: Mapping[str, Any], atoms: Sequence[Expression], of_class: Floats, child: Kernel, some: Kernel
 ) -> Said | None:
     """slope * expression + intercept, of the shortest expression with the variable's kernel."""
-    found = named(kernel(child[some]), atoms, most=TRIED)
+    found = named(kernel(child[some]), expressions(atoms), most=TRIED)
     if found is None or not found.exact or not found.best.number or not found.best.size:
         return None
     inner = found.best

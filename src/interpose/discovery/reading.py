@@ -24,9 +24,11 @@ def classes_at(
 
     known: what the place holds in every input, and classes: of each. Values that no input gives are of the class whose
     effect on the output they have; those with none of these effects, or if not by_effect, are of classes of their own,
-    with numbers beyond those that inputs give.
+    with numbers beyond those that inputs give. A value counts as given if it is as near to one that is as those of one
+    class may be, by their effects.
     """
-    same = SAME * (float(np.ptp(known.values, axis=0).max(initial=0.0)) or 1.0)
+    within = 4 * known.within / known.farthest if known.live else 0.0
+    same = max(SAME, within) * (float(np.ptp(known.values, axis=0).max(initial=0.0)) or 1.0)
     found = _nearest(values, known.values, classes, same)
     natural = found >= 0
     unknown = np.flatnonzero(~natural)

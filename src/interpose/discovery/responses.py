@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,58 @@ class Domain:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a group of places, whatever counts as the same.
+
+    values: [input, unit], what the places hold; number: [input], which row is each input's; rows: [row, base * number].
+    """
+
+    values: Floats
+    number: Kernel
+    rows: Floats
+
+    @cached_property
+    def _distances(self) -> tuple[Floats, Floats]:
+        """Of every two rows, the largest difference of any output; and the tree of single linkage over them."""
+        from scipy.cluster.hierarchy import linkage
+        from scipy.spatial.distance import pdist
+
+        distances = np.asarray(pdist(self.rows, "chebyshev"), dtype=float)
+        return distances, np.asarray(linkage(distances, "single"))
+
+    @property
+    def farthest(self) -> float:
+        """The largest distance of two rows; 0 of one."""
+        return float(self._distances[0].max()) if len(self.rows) > 1 else 0.0
+
+    def classes(self, tol: float) -> tuple[Kernel | None, float, float]:
+        """The classes of rows by single linkage at tol, the largest distance within one, and the smallest between two.
+
+        Classes count only where those within are less than half as far apart as those between, and one class alone
+        where all are within tol; otherwise there are none.
+        """
+        from scipy.cluster.hierarchy import fcluster
+
+        if len(self.rows) == 1:
+            return np.zeros(1, dtype=np.int64), 0.0, np.inf
+        distances, tree = self._distances
+        labels = kernel(fcluster(tree, t=tol, criterion="distance"))
+        i, j = np.triu_indices(len(self.rows), 1)
+        same = labels[i] == labels[j]
+        within = float(distances[same].max(initial=0.0))
+        between = float(distances[~same].min(initial=np.inf))
+        apart = within < between / 2 if count(labels) > 1 else within <= tol
+        return (labels if apart else None), within, between
+
+
+@dataclass(frozen=True, eq=False)
 class Responses:
     """The rows of a group of places over some bases, and the classes they fall into.
 
     values: [input, unit], what the places hold; number: [input], which row is each input's; rows: [row, base * number].
     classes: [input], the class of each input: which are the same for all that follows; None where rows have no gap
     between alike and different. within: the largest distance of two rows of a class; between: the smallest of two
-    classes (infinity for one class).
+    classes (infinity for one class); farthest: the largest of any two.
     """
 
     group: Group
@@ -68,6 +114,7 @@ class Responses:
     classes: Kernel | None
     within: float
     between: float
+    farthest: float
 
     @property
     def graded(self) -> bool:
@@ -90,6 +137,13 @@ class Prober:
         self.runs = 0
         self.known: dict[Group, Responses] = {}
         self.held: dict[Site, Tensor] = {}
+        self.tables: dict[Group, Rows] = {}
+
+    def at(self, tol: float) -> Prober:
+        """The same at another tolerance: what was run is not run again."""
+        other = Prober(self.network, self.domain, self.bases, tol, rows=self.rows)
+        other.held, other.tables, other.runs = self.held, self.tables, self.runs
+        return other
 
     # -- what places hold --------------------------------------------------------------------------------
 
@@ -116,14 +170,17 @@ class Prober:
         return self.known[group]
 
     def _responses(self, group: Group) -> Responses:
-        held = self.read(group)
-        values = values_of(held, group)
-        number = _alike(values)
-        first = np.unique(number, return_index=True)[1]
-        rows = self.forced({site: held[site][torch.from_numpy(first)] for site in group}, len(first))
-        labels, within, between = classes(rows, self.tol)
-        found = None if labels is None else kernel(labels[number])
-        return Responses(group, values, number, rows, found, within, between)
+        if group not in self.tables:
+            held = self.read(group)
+            values = values_of(held, group)
+            number = _alike(values)
+            first = np.unique(number, return_index=True)[1]
+            rows = self.forced({site: held[site][torch.from_numpy(first)] for site in group}, len(first))
+            self.tables[group] = Rows(values, number, rows)
+        table = self.tables[group]
+        labels, within, between = table.classes(self.tol)
+        found = None if labels is None else kernel(labels[table.number])
+        return Responses(group, table.values, table.number, table.rows, found, within, between, table.farthest)
 
     def forced(self, values: Mapping[Site, Tensor], size: int, *, bases: NDArray[np.int64] | None = None) -> Floats:
         """[row, base * number]: the outputs of every base with these values, one row of them a set of values."""
@@ -177,26 +234,6 @@ def flat(output: Any, size: int) -> Floats:
     """The numbers of an output, [row, number]."""
     tensor = output if isinstance(output, Tensor) else torch.as_tensor(output)
     return tensor.detach().cpu().double().reshape(size, -1).numpy()
-
-
-def classes(rows: Floats, tol: float) -> tuple[Kernel | None, float, float]:
-    """The classes of rows by single linkage at tol, the largest distance within one, and the smallest between two.
-
-    Distance is the largest difference of any output. Classes count only where those within are less than half as far
-    apart as those between; otherwise there are none.
-    """
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import pdist
-
-    if len(rows) == 1:
-        return np.zeros(1, dtype=np.int64), 0.0, np.inf
-    distances = pdist(rows, "chebyshev")
-    labels = kernel(fcluster(linkage(distances, "single"), t=tol, criterion="distance"))
-    i, j = np.triu_indices(len(rows), 1)
-    same = labels[i] == labels[j]
-    within = float(distances[same].max(initial=0.0))
-    between = float(distances[~same].min(initial=np.inf))
-    return (labels if within < between / 2 else None), within, between
 
 
 def _alike(values: Floats) -> Kernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +16,11 @@ from ..abstraction import Alignment
 from ..certificates import certified, constant
 from ..checks import check_rows_alone, model_name, repeatable
 from ..discovery.decoding import Decoded, decoded
-from ..discovery.found import Found, Inert, Made, limits_of, verdict_of
+from ..discovery.found import SURE, Found, Inert, Made, at_tolerance, limits_of, verdict_of
 from ..discovery.grammar import Expression, variable
 from ..discovery.graph import OUTPUT, graph, unique
 from ..discovery.holdings import Held, Layer, Search, layer_name, layer_of
-from ..discovery.kernels import alike
+from ..discovery.kernels import alike, count
 from ..discovery.modelling import causal_model, formulas_of
 from ..discovery.responses import Domain, Prober, as_inputs, flat, run_rows
 from ..discovery.verification import Check, Verifier
@@ -34,6 +35,12 @@ BUDGET = 200_000_000
 
 OBSERVERS = 64
 """By how many sites of later layers a site that changes no output is judged at most."""
+
+PAIRS = 1000
+"""By how many pairs of inputs the usual difference of two outputs is told."""
+
+STEP, COARSEST = 8, 0.25
+"""Where not all is found, larger tolerances are tried, each so many times the last, up to this share of it."""
 
 SHARE = 1e-3
 """Outputs nearer than this share of the usual difference of two are the same."""
@@ -56,7 +63,9 @@ def discover(
     values it may take; all combinations are looked at where the budget allows, a sample otherwise. sites: where
     variables may be held, by default every neuron but those of the last layer; the answer is one in terms of these.
     tol: what counts as the same output; by default a thousandth of the usual difference of two outputs, and never less
-    than 10 x the noise. functions: of one or two values, to name variables with, beside our own grammar.
+    than 10 x the noise. Where not everything is found at that, larger ones are tried, up to a quarter of the usual
+    difference, and what holds at one of these is approximate. functions: of one or two values, to name variables with,
+    beside our own grammar.
 
     The rest of the network is the judge of what a place holds: two inputs hold the same there if swapping one's value
     for the other's changes no output whatever the rest of the input is. That partition is named, its parents are found
@@ -84,35 +93,65 @@ def _discovered(
     seed: int,
     progress: bool | None,
 ) -> Found:
-    """What is found on one domain, and put to the test on the other."""
+    """What is found at the tolerance asked for; or where that is not all, at the first at which everything is."""
     started = time.perf_counter()
-    noise = _noise(net, domain)
-    prober = Prober(net, domain, np.arange(len(domain)), _tolerance(domain, tol, noise))
+    noise, usual = _noise(net, domain), _usual(domain)
+    least = max(SHARE * usual if tol is None else tol, 10 * noise)
+    inputs = [variable(name, column) for name, column in domain.columns().items()]
+    search = Search(Prober(net, domain, np.arange(len(domain)), least), inputs, functions)
     inert = _certain(net, places)
-    found = _layers(_by_layer(places), inert, prober, functions, progress)
-    found, nodes, wires, unwired = graph(found, names, prober, seed)
+    tried: list[Found] = []
+    for each in [least, *_coarser(least, usual)]:
+        search = replace(search, prober=search.prober.at(each))
+        found = _found(names, places, search, others, inert, seed, progress)
+        silent = {site: _silent(site, search.prober, least) for layer in found.layers for site in layer.silent}
+        tried.append(replace(found, inert={**inert, **silent}))
+        if tried[-1].verdict in SURE:
+            break
+    whole = tried[-1] if tried[-1].verdict in SURE else tried[0]
+    return replace(
+        whole,
+        verdict="approximate" if whole is not tried[0] else whole.verdict,
+        asked=least,
+        curve=tuple(at_tolerance(one) for one in tried),
+        runs=tried[-1].runs,
+        noise=noise,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _found(
+    names: Mapping[str, list[Any]],
+    places: Sequence[Site],
+    search: Search,
+    others: Domain,
+    inert: Mapping[Site, Inert],
+    seed: int,
+    progress: bool | None,
+) -> Found:
+    """What is found at one tolerance on one domain, and put to the test on the other."""
+    prober, domain = search.prober, search.prober.domain
+    layers = _layers(_by_layer(places), inert, search, progress)
+    layers, nodes, wires, unwired = graph(layers, names, prober, seed)
     made = _made(names, domain, nodes, wires, unwired, prober.tol)
     rules = {name: decoded(node.held, prober) for name, node in unique(nodes).items() if node.held is not None}
     checks = _checks(made, prober, others, seed, places, rules) if made is not None else ()
-    silent = [site for layer in found for site in layer.silent]
     return Found(
-        network=net,
-        model_name=model_name(net),
+        network=prober.network,
+        model_name=model_name(prober.network),
         domain=domain,
-        layers=tuple(found),
+        layers=tuple(layers),
         nodes=tuple(nodes),
         wires=wires,
         unwired=tuple(unwired),
         made=made,
         rules=rules,
-        inert=inert | {site: Inert(site, "no effect", _no_effect(domain)) for site in silent},
+        inert=inert,
         checks=tuple(checks),
-        verdict=verdict_of(found, unwired, checks, domain, nodes),
-        limits=limits_of(found, domain, nodes),
+        verdict=verdict_of(layers, unwired, checks, domain, nodes),
+        limits=limits_of(layers, domain, nodes),
         tol=prober.tol,
-        noise=noise,
         runs=prober.runs,
-        seconds=time.perf_counter() - started,
         seed=seed,
     )
 
@@ -183,10 +222,17 @@ def _noise(net: Network, domain: Domain) -> float:
     return float(max(np.abs(together - flat(again.output, size)).max(), np.abs(together - alone).max()))
 
 
-def _tolerance(domain: Domain, tol: float | None, noise: float) -> float:
-    apart = np.abs(domain.outputs - np.roll(domain.outputs, len(domain) // 3 + 1, axis=0)).max(1)
-    usual = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
-    return max(SHARE * usual if tol is None else tol, 10 * noise)
+def _usual(domain: Domain) -> float:
+    """The usual difference of two outputs: the mean over some pairs of inputs, each in the number that differs most."""
+    rng = np.random.default_rng(0)
+    one, other = (rng.choice(len(domain), PAIRS) for _ in range(2))
+    return float(np.abs(domain.outputs[one] - domain.outputs[other]).max(1).mean()) or 1.0
+
+
+def _coarser(least: float, usual: float) -> list[float]:
+    """Larger tolerances, as far as what counts as the same is well below the usual difference."""
+    steps = itertools.takewhile(lambda tol: tol < COARSEST * usual, (least * STEP**k for k in itertools.count(1)))
+    return [*steps, COARSEST * usual] if least < COARSEST * usual else []
 
 
 def _certain(net: Network, places: Sequence[Site]) -> dict[Site, Inert]:
@@ -204,18 +250,17 @@ def _certain(net: Network, places: Sequence[Site]) -> dict[Site, Inert]:
 def _layers(
     layers: Mapping[str, Sequence[Site]],
     inert: Mapping[Site, Inert],
-    prober: Prober,
-    functions: Sequence[Callable[..., Any]],
+    search: Search,
     progress: bool | None,
 ) -> list[Layer]:
-    atoms = [variable(name, column) for name, column in prober.domain.columns().items()]
+    atoms = list(search.atoms)
     known = {atom.text for atom in atoms}
     found: list[Layer] = []
     with bar(len(layers), progress, unit="layer") as tick:
         live = {name: [site for site in sites if site not in inert] for name, sites in layers.items()}
         for k, (name, sites) in enumerate(layers.items()):
             after = [site for later in list(live)[k + 1 :] for site in live[later]][:OBSERVERS]
-            layer = layer_of(name, sites, live[name], Search(prober, atoms, functions), after)
+            layer = layer_of(name, sites, live[name], replace(search, atoms=atoms), after)
             found.append(layer)
             for one in layer.held:
                 atoms += _as_atom(one, known)
@@ -278,7 +323,12 @@ def _holds(site: Site, sites: Mapping[str, Sequence[Site]], prober: Prober) -> b
     return any(site in of for of in sites.values()) or (known is not None and known.live)
 
 
-def _no_effect(domain: Domain) -> str:
+def _silent(site: Site, prober: Prober, asked: float) -> Inert:
+    """Why a site is said not to be needed that has no effect above the tolerance."""
+    domain = prober.domain
+    classes, *_ = prober.tables[site,].classes(asked)
+    if classes is None or count(classes) > 1:
+        return Inert(site, "small effect", f"off by at most {prober.tables[site,].farthest:.2g}, alone")
     if domain.exhaustive:
-        return "no value that an input gives changes any output, alone"
-    return f"no effect in {len(domain) // 2} inputs, alone"
+        return Inert(site, "no effect", "no value that an input gives changes any output, alone")
+    return Inert(site, "no effect", f"no effect in {len(domain) // 2} inputs, alone")

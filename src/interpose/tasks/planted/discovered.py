@@ -32,9 +32,8 @@ def answer_of(found: Found, puzzle: Planted) -> Answer:
             for node in found.nodes
             if node.held is not None and node.held.layer == layer.name
         )
-    inert: dict[str, Grade] = {
-        str(site): "does not mediate" if why.grade == "no effect" else "certified" for site, why in found.inert.items()
-    }
+    grades: dict[str, Grade] = {"no effect": "does not mediate", "small effect": "undetermined"}
+    inert = {str(site): grades.get(why.grade, "certified") for site, why in found.inert.items()}
     return Answer(layers, inert, frozenset(_edges(found)), found.verdict, {})
 
 
