@@ -85,6 +85,8 @@ ORDER = [
     "engine.sweep",
     "engine.once",
     "network",
+    ("families", "gguf_files"),
+    "transformer",
     "language",
     "certificates",
     "checks",

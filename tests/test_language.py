@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import interpose as ip
 import tiny
-from interpose import errors
+from interpose import errors, gguf_files
 from interpose.tasks import capitals
 
 try:
@@ -497,7 +497,7 @@ def test_the_city_carries_the_country_until_layer_22_and_the_last_token_from_23(
 @needs_smollm2
 @pytest.mark.xdist_group("smollm2")
 def test_a_gguf_file_is_converted_once(smollm2):
-    folder = ip.language.cache_folder()
+    folder = gguf_files.cache_folder()
     (converted,) = [path for path in folder.iterdir() if path.name.startswith(WEIGHTS.stem)]
     before = (converted / "model.safetensors").stat().st_mtime_ns
     again = capitals.language_model()
