@@ -9,19 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .engine.question import ALL, Engine
 from .errors import MissingPart, WrongInput, WrongPairs
 from .gguf_files import converted
+from .prompts import overlapping
 from .sites import Site
 from .transformer import Transformer
+from .unwrapping import unwrapped
 
 
 class LanguageModel(Transformer):
     """A causal language model of the transformers library as a `Model`.
 
-    module, tokenizer: used as they are; without a tokenizer, inputs are token ids.
+    module, tokenizer: used as they are; without a tokenizer, inputs are token ids. What nnsight, TransformerLens or a
+    pipeline makes of a model is taken apart first.
 
     A prompt is a text, a list of texts, or token ids [token] or [prompt, token]; the prompts of one run have equally
     many tokens. The output of a run is the logits of the next token, [prompt, vocabulary].
@@ -29,9 +32,10 @@ class LanguageModel(Transformer):
 
     reads_last = True
 
-    def __init__(self, module: nn.Module, tokenizer: Any = None, *, engine: Engine | Literal["full"] = ALL) -> None:
+    def __init__(self, module: Any, tokenizer: Any = None, *, engine: Engine | Literal["full"] = ALL) -> None:
+        module, own = unwrapped(module)
         super().__init__(module, example=[[0, 0]], engine=engine)
-        self.tokenizer = tokenizer
+        self.tokenizer = own if tokenizer is None else tokenizer
         accepted = inspect.signature(module.forward).parameters
         self.options = {
             name: value for name, value in {"use_cache": False, "logits_to_keep": 1}.items() if name in accepted
@@ -68,6 +72,40 @@ class LanguageModel(Transformer):
     def tokens(self, text: str, *, special: bool = True) -> list[str]:
         """The same tokens as text."""
         return [self.tokenizer.decode([token]) for token in self.token_ids(text, special=special)]
+
+    def positions(
+        self, prompts: str | Sequence[str], of: str | Sequence[str], *, occurrence: int | None = None
+    ) -> list[int]:
+        """Where a part of the text stands: the positions of all tokens that overlap it, the same in every prompt.
+
+        prompts: one, or several; of: the part, or one a prompt, as [" Paris", " Rome"]. occurrence: which one, where
+        there are several, from 0. `show` shows what was found.
+        Raises WrongInput where it is not there, or several times, or at other positions in other prompts.
+        """
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        parts = [of] * len(texts) if isinstance(of, str) else list(of)
+        if len(parts) != len(texts) or not texts:
+            raise WrongInput(f"There are {len(texts)} prompts and {len(parts)} parts of them; give one part a prompt.")
+        self.token_ids("")  # without a tokenizer there are no texts
+        found = [overlapping(self, *each, occurrence) for each in zip(texts, parts, strict=True)]
+        for text, part, positions in zip(texts, parts, found, strict=True):
+            if positions != found[0]:
+                raise WrongInput(
+                    f"{parts[0]!r} stands at {found[0]} in {texts[0]!r}, and {part!r} at {positions} in {text!r}. "
+                    "Sites have one position in all prompts: choose words of as many tokens, or ask for each apart."
+                )
+        return found[0]
+
+    def show(self, prompt: str, positions: Sequence[int]) -> str:
+        """The prompt with its tokens at some positions marked: "The city of< Paris> is".
+
+        Raises WrongInput for a position that is not there.
+        """
+        tokens = self.tokens(prompt)
+        if wrong := [t for t in positions if not -len(tokens) <= t < len(tokens)]:
+            raise WrongInput(f"There is no position {wrong[0]}: {prompt!r} has {len(tokens)} tokens.")
+        chosen = {t % len(tokens) for t in positions}
+        return "".join(f"<{token}>" if t in chosen else token for t, token in enumerate(tokens))
 
     # -- the waist ---------------------------------------------------------------------------------
 

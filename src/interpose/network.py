@@ -46,6 +46,7 @@ from .units import (
     refuse_uninspectable,
     unsteady,
 )
+from .unwrapping import unwrapped
 
 
 class Network(Model[Site]):
@@ -66,13 +67,14 @@ class Network(Model[Site]):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: Any,
         *,
         inputs: Sequence[str] | None = None,
         names: Mapping[str, str | Site] = NOTHING,
         example: Any = None,
         engine: Engine | Literal["full"] = ALL,
     ) -> None:
+        module, _ = unwrapped(module)
         refuse_uninspectable(module)
         self.module = module
         self.engine = engine

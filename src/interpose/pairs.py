@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from .errors import Unsatisfiable, WrongInput, WrongPairs
 from .inputs import count, examples, join, key, keys, repeat, take
 from .prompts import answer_ids, lined_up, token_answers, token_columns
+from .selection import Selected, where_correct
 from .splitting import components, parted
 
 MOST_ENUMERATED = 1_000_000
@@ -285,6 +286,15 @@ class Pairs:
         for number, together in enumerate(components([("base", one) for one in base], ends)):
             found[together] = number
         return found
+
+    def where_correct(self, model: Any, *, by: Literal["first", "preferred"] = "first") -> Selected:
+        """The pairs of which a language model answers both base and source right, beside all: one is another question.
+
+        by: whether an answer is right that comes first of all tokens, or that is preferred to the other answer. What
+        is given back says how many were kept and why others were not, and goes into `scan`, which then shows both.
+        Raises WrongPairs where the pairs carry no answers.
+        """
+        return where_correct(self, model, by)
 
     def audit(self) -> tuple[str, ...]:
         """What these pairs cannot show, in sentences: variables that never vary, or always agree."""

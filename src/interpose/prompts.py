@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import WrongAnswers, WrongPairs
+from .errors import WrongAnswers, WrongInput, WrongPairs
 
 Words = tuple[tuple[str, ...], ...]
 """[pair][position]: tokens as text."""
@@ -32,6 +32,40 @@ def lined_up(lm: Any, base: Sequence[str], source: Sequence[str]) -> tuple[Words
             f"The prompts have {lengths} tokens. One map needs prompts of one length: make one Pairs a length."
         )
     return tuple(tokens), tuple(others)
+
+
+def overlapping(lm: Any, prompt: str, text: str, occurrence: int | None) -> list[int]:
+    """The positions of all tokens of a prompt that overlap a part of its text, special tokens counted.
+
+    Raises WrongInput for a part that is empty, is not there, or is there several times where none is chosen.
+    """
+    starts = [i for i in range(len(prompt)) if prompt.startswith(text, i)] if text else []
+    if not starts:
+        raise WrongInput(f"{text!r} is not in {prompt!r}." if text else "A part of a text has a character at least.")
+    if occurrence is None and len(starts) > 1:
+        raise WrongInput(
+            f"{text!r} is {len(starts)} times in {prompt!r}. Say which one is meant: occurrence=0 to {len(starts) - 1}."
+        )
+    if occurrence is not None and not -len(starts) <= occurrence < len(starts):
+        raise WrongInput(f"{text!r} is {len(starts)} times in {prompt!r}, so that there is no occurrence {occurrence}.")
+    start = starts[occurrence or 0]
+    found = [i for i, (a, b) in enumerate(_spans(lm, prompt)) if a < start + len(text) and b > start and a < b]
+    if not found:
+        raise WrongInput(f"No token of {prompt!r} holds {text!r}: the tokenizer leaves it out.")
+    return found
+
+
+def _spans(lm: Any, prompt: str) -> list[tuple[int, int]]:
+    """[token]: from which character to which it goes; nowhere for special tokens."""
+    if getattr(lm.tokenizer, "is_fast", False):
+        return list(lm.tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"])
+    spans, at = [], 0
+    for token in lm.tokens(prompt):
+        start = prompt.find(token, at)
+        start = prompt.find(token.strip(), at) if start < 0 and token.strip() else start
+        spans.append((start, start + len(token.strip() or token)) if start >= 0 else (0, 0))
+        at = max(at, spans[-1][1])
+    return spans
 
 
 def answer_ids(lm: Any, answers: Sequence[tuple[str, str]]) -> Tensor:
