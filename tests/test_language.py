@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -503,3 +504,26 @@ def test_a_gguf_file_is_converted_once(smollm2):
     again = capitals.language_model()
     assert (converted / "model.safetensors").stat().st_mtime_ns == before
     assert torch.equal(again.module.lm_head.weight, smollm2.module.lm_head.weight)
+
+
+# -- models that are larger than memory --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["cpu", "disk"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_an_offloaded_model_gives_what_it_gives_in_memory_and_stays_offloaded(kind, where, tmp_path):
+    import accelerate
+
+    plain, module = ip.LanguageModel(tiny.model(kind)), tiny.model(kind)
+    offload = accelerate.cpu_offload if where == "cpu" else partial(accelerate.disk_offload, offload_dir=tmp_path)
+    lm = ip.LanguageModel(offload(module, execution_device="cpu"))
+    assert all(parameter.is_meta for parameter in module.parameters()) and lm.device.type == "cpu"
+    ids = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90], [7, 7, 3, 1, 0]])
+    pairs = ip.Pairs.from_tokens(base=ids, source=ids.roll(1, 0), answers=torch.tensor([[1, 2], [3, 4], [5, 6]]))
+    for part in ("residual", "heads", "mlps", "keys", "neurons"):
+        ours, theirs = (getattr(one, part)(layers=[1])[:3] for one in (lm, plain))
+        one, other = (
+            ip.scan(model, pairs, sites, metric=ip.logit_difference) for model, sites in ((lm, ours), (plain, theirs))
+        )
+        assert np.allclose(one.nie, other.nie, atol=1e-6) and np.abs(other.nie).max() > 0
+    assert all(parameter.is_meta for parameter in module.parameters())

@@ -17,6 +17,7 @@ from .gguf_files import converted
 from .prompts import overlapping
 from .sites import Site
 from .transformer import Transformer
+from .units import device_of
 from .unwrapping import unwrapped
 
 
@@ -157,4 +158,4 @@ class LanguageModel(Transformer):
     @property
     def device(self) -> torch.device:
         """Where the model's embeddings are, and so where token ids go."""
-        return next(self.module.parameters()).device
+        return device_of(self.module)

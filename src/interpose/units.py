@@ -61,6 +61,15 @@ def is_layer(module: nn.Module) -> bool:
     return is_leaf(module) and not is_holder(module) and any(True for _ in module.parameters())
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module takes its inputs: at its first weights, or where what offloads these runs it."""
+    for part in module.modules():
+        if (where := getattr(getattr(part, "_hf_hook", None), "execution_device", None)) is not None:
+            return torch.device(where)
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 def is_neural(module: nn.Module) -> bool:
     """Whether a layer computes each unit from several: it holds a weight of two axes or more, and is no lookup."""
     return not isinstance(module, nn.Embedding | nn.EmbeddingBag) and any(p.ndim > 1 for p in module.parameters())

@@ -14,6 +14,7 @@ from ..errors import ReplayMismatch
 from ..model import Work
 from ..sites import Site
 from ..taps import RunTaps, call
+from ..units import device_of
 from .axes import rounding
 from .probe import Given, Probe
 from .readout import Readout
@@ -119,4 +120,4 @@ class Sweep:
     @property
     def device(self) -> torch.device:
         """Where the network's first parameter is, and so where passes run."""
-        return next((p.device for p in self.subject.module.parameters()), torch.device("cpu"))
+        return device_of(self.subject.module)
