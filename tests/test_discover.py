@@ -279,3 +279,13 @@ def test_no_tolerance_makes_an_algorithm_of_a_network_without_one():
     found = ip.discover(puzzle.network, puzzle.inputs, tol=puzzle.tol)
     assert found.verdict in ("partial", "none") and len(found.curve) > 3
     assert "comes near" not in found.explain()
+
+
+def test_a_place_that_tells_all_inputs_apart_is_no_explanation_though_it_has_a_name():
+    """On four inputs A+2*B is a name of whatever tells them apart, as noise does."""
+    puzzle = planted("xor by differences", "noise above", 200)
+    found = ip.discover(puzzle.network, puzzle.inputs, tol=puzzle.tol)
+    assert any(node.held.all_apart for node in found.nodes) or found.verdict == "approximate"
+    assert (
+        found.verdict in ("partial", "approximate") and not score(answer_of(found, puzzle), puzzle.key).contradictions
+    )

@@ -346,11 +346,14 @@ def at_tolerance(found: Found) -> AtTolerance:
 def verdict_of(
     layers: Sequence[Layer], unwired: Sequence[str], checks: Sequence[Check], domain: Domain, nodes: Sequence[Node]
 ) -> Verdict:
-    """The verdict: exact and verified only where everything that was tried held, and everything is explained."""
+    """The verdict: exact and verified only where everything that was tried held, and everything is explained.
+
+    A place that tells all inputs apart is not: on few inputs any such place has a name, and the name says nothing.
+    """
     if not nodes:
         return "none"
     unexplained = any(layer.graded or layer.distributed for layer in layers) or any(
-        node.held is None or not node.held.is_named for node in nodes
+        node.held is None or not node.held.is_named or node.held.all_apart for node in nodes
     )
     if all(node.held is not None and node.held.all_apart for node in nodes):
         return "none"
