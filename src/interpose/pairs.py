@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .errors import Unsatisfiable, WrongInput, WrongPairs
 from .inputs import count, examples, join, key, keys, repeat, take
+from .pair_files import parts_of
 from .prompts import answer_ids, lined_up, token_answers, token_columns
 from .splitting import components, parted
 
@@ -151,6 +152,15 @@ class Pairs:
             tokens=tokens,
             source_tokens=others,
         )
+
+    @classmethod
+    def from_file(cls, lm: Any, file: Any) -> Pairs:
+        """Pairs of prompts from a .jsonl or .csv file, the folder of a saved data set, or any rows with named columns.
+
+        Columns: base, source, answers (the base's and the source's; in CSV answer and source_answer), family if named.
+        Raises WrongPairs or WrongAnswers with the number of the wrong line, before anything is run.
+        """
+        return cls(**parts_of(lm, file))
 
     @classmethod
     def from_tokens(cls, *, base: Any, source: Any, answers: Any) -> Pairs:
