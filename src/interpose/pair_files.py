@@ -215,9 +215,9 @@ def _check_lengths(name: str, places: Sequence[str], tokens: Sequence[Sequence[s
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
-    """The first few of many rows, and how many more there are: "line 2, 5 and 7"."""
-    kind = names[0].partition(" ")[0] + " "
-    same = [name.removeprefix(kind) if i else name for i, name in enumerate(names)]
-    more = len(names) - most
-    shown, last = (same[:most], f"{more} more") if more > 0 else (same[:-1], same[-1])
-    return f"{', '.join(shown)} and {last}" if shown else last
+    """The first few of many names, and how many more there are; of rows, "lines 2, 5 and 7"."""
+    kinds = {name.rpartition(" ")[0] for name in names}
+    kind = kinds.pop() if len(kinds) == 1 and len(names) > 1 else ""
+    short = [name.removeprefix(f"{kind} ") for name in names] if kind else list(names)
+    shown, last = (short[:most], f"{len(names) - most} more") if len(names) > most else (short[:-1], short[-1])
+    return (f"{kind}s " if kind else "") + (f"{', '.join(shown)} and {last}" if shown else last)
