@@ -1,6 +1,11 @@
 """The command line, and the demo that it runs."""
 
+import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -133,3 +138,160 @@ def test_what_cannot_be_discovered_is_said_in_a_line(tmp_path, model, value, sai
     (tmp_path / "model.py").write_text(MODEL)
     result = CliRunner().invoke(app, ["discover", f"{tmp_path / 'model.py'}:{model}", "--input", value])
     assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+
+
+# -- scan ----------------------------------------------------------------------------------------------------------
+
+
+SAVED = {"scan.interpose", "table.csv", "table.txt", "map.svg", "map.png", "store"}
+
+LM_IN_A_FILE = """
+import interpose as ip
+import tiny
+
+def build():
+    return ip.LanguageModel(tiny.model(), tiny.tokenizer())
+
+network = tiny.model()
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A model in a folder, and a file of pairs."""
+    folder = tmp_path_factory.mktemp("asked")
+    tiny.saved(folder / "model")
+    pairs = capitals.pairs(ip.LanguageModel(tiny.model(), tiny.tokenizer()), n=6)
+    countries = list(capitals.COUNTRIES.values())
+    answers = [[f" {countries[i]}", f" {countries[i + 1]}"] for i in range(6)]
+    rows = zip(pairs.base, pairs.source, answers, strict=True)
+    lines = [json.dumps(dict(zip(("base", "source", "answers"), row, strict=True))) for row in rows]
+    (folder / "pairs.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def invoked(asked, out, *options, model=None):
+    command = ["scan", str(model or asked / "model"), str(asked / "pairs.jsonl"), "--out", str(out), *options]
+    return CliRunner().invoke(app, command)
+
+
+def test_a_language_model_is_scanned_and_everything_is_saved(asked, tmp_path):
+    result = invoked(asked, tmp_path / "out", "--layers", "0,2", "--positions", "-1,3")
+    assert result.exit_code == 0, result.output
+    lm = ip.LanguageModel.load(asked / "model")
+    pairs = ip.Pairs.from_file(lm, asked / "pairs.jsonl")
+    found = ip.scan(lm, pairs, lm.residual(layers=[0, 2], positions=[-1, 3]), ip.logit_difference)
+    assert str(found.table()) in result.stdout and result.stdout.endswith(f"Saved in {tmp_path / 'out'}/\n")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == SAVED
+    back = ip.load(tmp_path / "out" / "scan.interpose", model=lm)
+    assert back.labels == found.labels and (back.nie == found.nie).all()
+    assert (tmp_path / "out" / "table.txt").read_text() == f"{found.table()}\n"
+    table = (tmp_path / "out" / "table.csv").read_text().splitlines()
+    assert len(table) == 5 and table[0].startswith("place,recovery,")
+    ElementTree.parse(tmp_path / "out" / "map.svg")
+    again = invoked(asked, tmp_path / "out", "--layers", "0,2", "--positions", "-1,3")
+    assert again.exit_code == 0 and again.stdout == result.stdout
+
+
+@pytest.mark.parametrize(("options", "places"), [(["--layers", "1"], 4), (["--layers", "1", "--positions", "3"], 4)])
+def test_heads_are_scanned_and_a_map_with_three_axes_is_told_of(asked, tmp_path, options, places):
+    result = invoked(asked, tmp_path, "--sites", "heads", *options)
+    assert result.exit_code == 0, result.output
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == places + 1
+    flat = "--positions" not in options
+    assert (tmp_path / "map.svg").exists() == flat
+    assert ("No picture: a map has two axes, and these places have layer, head, position." in result.output) != flat
+
+
+def test_a_model_in_a_file_and_another_metric(asked, tmp_path):
+    (tmp_path / "model.py").write_text(LM_IN_A_FILE)
+    options = ["--metric", "matches", "--layers", "2"]
+    result = invoked(asked, tmp_path / "out", *options, model=f"{tmp_path / 'model.py'}:build")
+    assert result.exit_code == 0, result.output
+    assert "Metric: matches" in result.output and "the source run itself does not give the target" in result.output
+    wrong = invoked(asked, tmp_path / "other", model=f"{tmp_path / 'model.py'}:network")
+    assert wrong.exit_code == 1 and wrong.stderr.endswith("and not a LanguageModel.\n")
+
+
+@pytest.mark.parametrize(
+    ("sites", "method", "places"),
+    [("attention", "attentions", 20), ("mlp", "mlps", 20), ("neurons", "neurons", 96), ("keys", "keys", 4)],
+)
+def test_every_kind_of_site_is_scanned(asked, tmp_path, sites, method, places):
+    result = invoked(asked, tmp_path, "--sites", sites, "--layers", "2,0")
+    assert result.exit_code == 0, result.output
+    lm = ip.LanguageModel.load(asked / "model")
+    found = ip.load(tmp_path / "scan.interpose", model=lm)
+    assert len(found.places) == places and (tmp_path / "map.svg").exists()
+    wanted = {site.path for site in getattr(lm, method)(layers=[0, 2])}
+    assert {site.path for group in found.places for site in group} == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sites", "head"], "There are no sites 'head'. Did you mean 'heads'?"),
+        (["--metric", "logit_difference"], "no metric 'logit_difference'. Did you mean 'logit-difference'?"),
+        (["--layers", "1,x"], "--layers '1,x' are no whole numbers. Write them with commas: 0,5,10."),
+        (["--layers", "7"], "There is no layer 7: the blocks count from 0 to 2."),
+        (["--positions", "70"], "asks for position 70, but there are 10: 0 to 9."),
+    ],
+)
+def test_what_cannot_be_scanned_is_said_in_a_line(asked, tmp_path, options, said):
+    result = invoked(asked, tmp_path / "out", *options)
+    assert result.exit_code == 1 and said in result.stderr.splitlines()[-1] and not result.stdout
+
+
+def test_what_is_wrong_with_files_is_said_in_a_line(asked, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"base": "Paris is in"}')
+    (tmp_path / "file").write_text("")
+    model, pairs = str(asked / "model"), str(asked / "pairs.jsonl")
+    for words, said in {
+        (model, str(tmp_path / "pairs.jsonl")): "pairs.jsonl, line 1: source is missing; there are base.",
+        (model, str(tmp_path / "other.jsonl")): "There is no file",
+        (str(tmp_path / "none"), pairs): "could not be loaded: ",
+        (str(tmp_path / "none.py:build"), pairs): "There is no file",
+        (model, pairs, "--out", str(tmp_path / "file")): "is a file, and results go into a folder.",
+    }.items():
+        result = CliRunner().invoke(app, ["scan", "--out", str(tmp_path / "out"), *words])
+        assert result.exit_code == 1 and said in result.stderr.splitlines()[-1], result.output
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(app, ["scan", model]).exit_code == 2
+
+
+def test_another_question_is_not_mixed_into_the_same_folder(asked, tmp_path):
+    assert invoked(asked, tmp_path, "--layers", "2").exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    result = invoked(asked, tmp_path, "--layers", "0")
+    assert result.exit_code == 1 and "keeps another measurement: " in result.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(asked, tmp_path, monkeypatch):
+    run = ip.LanguageModel.outcome
+
+    def stopping(lm, output):
+        if len(list(tmp_path.glob("out/store/pairs-*"))) == 2:
+            raise KeyboardInterrupt
+        return run(lm, output)
+
+    options = ["--layers", "2", "--batch-size", "2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ip.LanguageModel, "outcome", stopping)
+        result = invoked(asked, tmp_path / "out", *options)
+    assert result.exit_code == 130
+    kept = f"Stopped. 4 of 6 pairs are kept in '{tmp_path / 'out' / 'store'}'. The same call goes on from there."
+    assert result.stderr.splitlines()[-1] == kept
+    again, whole = (invoked(asked, tmp_path / name, *options) for name in ("out", "whole"))
+    assert again.exit_code == 0 and again.stdout.splitlines()[:-1] == whole.stdout.splitlines()[:-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_command_that_is_killed_goes_on_as_if_nothing_had_been(asked, tmp_path):
+    program = Path(__file__).parent / "killed_command.py"
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, str(program), str(asked / "model"), str(asked / "pairs.jsonl"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **threads})
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["kills"] >= 4 and told["codes"] == [0, 0] and all(told["equal"]), told
+    assert told["sizes"] == sorted(told["sizes"]) and told["sizes"][-1] > 0

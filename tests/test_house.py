@@ -22,6 +22,7 @@ ORDER = [
     "interventions",
     "featurizers",
     "prompts",
+    "pair_files",
     "splitting",
     "selection",
     "pairs",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .commands import discovered
+from .commands import discovered, scanned
 from .demo import demo as run_demo
 from .errors import InterposeError
 
@@ -50,8 +52,49 @@ def discover(
     seed: Annotated[int, typer.Option(help="Of random interchanges and samples.")] = 0,
 ) -> None:
     """From a network to its algorithm: variables, the neurons that hold them, and how it is known."""
-    try:
+    with _in_a_line():
         discovered(network, inputs, out, tol=tol, seed=seed, say=typer.echo)
+
+
+@app.command()
+def scan(
+    model: Annotated[str, typer.Argument(help="A hub id, a folder, a GGUF file, or FILE.py:NAME.")],
+    pairs: Annotated[Path, typer.Argument(help="A .jsonl or .csv file, or the folder of a saved data set.")],
+    sites: Annotated[str, typer.Option(help="residual, heads, mlp or neurons.")] = "residual",
+    metric: Annotated[str, typer.Option(help="What is measured of the next token's logits.")] = "logit-difference",
+    layers: Annotated[str | None, typer.Option(help="Which layers, as in 0,5,10; otherwise all.")] = None,
+    positions: Annotated[str | None, typer.Option(help="Which tokens, as in 3,-1 (the last).")] = None,
+    out: Annotated[Path, typer.Option(help="The folder to save in; the same command goes on from there.")] = Path(
+        "interpose-scan"
+    ),
+    batch_size: Annotated[int, typer.Option(min=1, help="How many pairs to run, and to keep, at a time.")] = 16,
+) -> None:
+    """Which places of a language model carry what differs between prompts?
+
+    A line of PAIRS: {"base": "Paris is in", "source": "Rome is in", "answers": [" France", " Italy"]}
+    """
+    with _in_a_line():
+        scanned(
+            model,
+            pairs,
+            out,
+            sites=sites,
+            metric=metric,
+            layers=layers,
+            positions=positions,
+            batch_size=batch_size,
+            say=typer.echo,
+        )
+
+
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """An error that is meant for the user, and a stop with Ctrl-C, as lines on stderr instead of a traceback."""
+    try:
+        yield
     except InterposeError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt as stop:
+        typer.echo(" ".join(["Stopped.", *getattr(stop, "__notes__", [])]), err=True)
+        raise typer.Exit(130) from None

@@ -1,19 +1,46 @@
-"""What the command line's words stand for: a model in a file, and the values of its inputs."""
+"""What the command line's words stand for: a model, the values of its inputs, places in it, and a metric."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from .errors import WrongInput
+from . import metrics
+from .errors import NoEffect, WrongInput, WrongMetric, suggest
+from .grid import axes_of
+from .language import LanguageModel
+from .maps import Scan
 from .network import Network
+from .pair_files import read_pairs
+from .pairs import Pairs
+from .plots.picture import Picture
+from .saved import save
 from .search.discover import discover
+from .search.scan import scan
+from .tables import Table
+
+SITES = {
+    "residual": "residual",
+    "attention": "attentions",
+    "mlp": "mlps",
+    "heads": "heads",
+    "neurons": "neurons",
+    "queries": "queries",
+    "keys": "keys",
+    "values": "values",
+}
+"""What --sites says, and the method of a language model that gives them."""
+
+SCORED = (("answers",), ("targets",))
+"""What a metric may need of the pairs of a file."""
 
 
 def built(spelling: str) -> Any:
@@ -62,6 +89,99 @@ def values_of(spellings: Iterable[str]) -> dict[str, list[int | float]]:
     return found
 
 
+def language_model(spelling: str) -> LanguageModel:
+    """The language model that a hub id, a folder, a GGUF file or FILE.py:NAME gives."""
+    if ".py:" in spelling:
+        made = built(spelling)
+        if not isinstance(made, LanguageModel):
+            raise WrongInput(f"{spelling} gives a {type(made).__name__}, and not a LanguageModel.")
+        return made
+    try:
+        return LanguageModel.load(spelling)
+    except (OSError, ValueError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise WrongInput(
+            f"{spelling!r} could not be loaded: {why} Give a hub id, a folder with a model and its tokenizer, a GGUF "
+            "file, or FILE.py:NAME."
+        ) from None
+
+
+def numbers_of(spelling: str | None, option: str) -> list[int] | None:
+    """Whole numbers from 0,5,-1; None for none given."""
+    try:
+        return None if spelling is None else [int(number) for number in spelling.split(",")]
+    except ValueError:
+        raise WrongInput(f"{option} {spelling!r} are no whole numbers. Write them with commas: 0,5,10.") from None
+
+
+def sites_of(lm: LanguageModel, spelling: str, *, layers: list[int] | None, positions: list[int] | None) -> Any:
+    """The sites of a kind, at the layers and positions that are given, or at all."""
+    return getattr(lm, SITES[spelling])(layers=layers, positions=positions)
+
+
+def metric_of(spelling: str) -> Any:
+    """A metric by its name with hyphens, of those that read the answers, or the source's answer as a target."""
+    known = {
+        name.replace("_", "-"): one
+        for name, one in vars(metrics).items()
+        if not name.startswith("_") and not isinstance(one, type) and getattr(one, "needs", ()) in SCORED
+    }
+    if spelling not in known:
+        raise WrongMetric(f"There is no metric {spelling!r}. {suggest(spelling, known)}")
+    return known[spelling]
+
+
+def scanned(
+    model: str,
+    pairs: Path,
+    out: Path,
+    *,
+    sites: str,
+    metric: str,
+    layers: str | None,
+    positions: str | None,
+    batch_size: int,
+    say: Callable[[str], Any],
+) -> None:
+    """Scan a language model with the pairs of a file, say what was found, and save it in a folder.
+
+    Every finished batch is kept in the folder, from where a scan that was stopped goes on. All that is asked is read
+    before the model is.
+    """
+    if sites not in SITES:
+        raise WrongInput(f"There are no sites {sites!r}. {suggest(sites, SITES)}")
+    if out.exists() and not out.is_dir():
+        raise WrongInput(f"{str(out)!r} is a file, and results go into a folder. Choose another name.")
+    where = {"layers": numbers_of(layers, "--layers"), "positions": numbers_of(positions, "--positions")}
+    scored, rows = metric_of(metric), read_pairs(pairs)
+    lm = language_model(model)
+    given = Pairs.from_file(lm, rows)
+    if scored.needs == ("targets",):
+        assert given.answers is not None
+        given = replace(given, targets=given.answers[:, 1], swapped_targets=given.answers[:, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoEffect)  # the table's notes tell it
+        found = scan(lm, given, sites_of(lm, sites, **where), scored, batch_size=batch_size, store=out / "store")
+    say(f"{found.table()}")
+    _save(found, out, say)
+    say(f"\nSaved in {out}/")
+
+
+def _save(found: Scan, out: Path, say: Callable[[str], Any]) -> None:
+    """The values, the whole table and, where a map can show it, a picture."""
+    save(found, out / "scan.interpose")
+    whole = found.table(most=len(found.places))
+    (out / "table.txt").write_text(f"{whole}\n", encoding="utf-8")
+    _write_table(whole, out / "table.csv")
+    if len(axes := axes_of(found.places)) > 2:
+        say(
+            f"\nNo picture: a map has two axes, and these places have {', '.join(axes)}. Without --positions they have "
+            "one less."
+        )
+    else:
+        _write_picture(found.heatmap(), out / "map")
+
+
 def discovered(
     network: str, inputs: Iterable[str], out: Path, *, tol: float | None, seed: int, say: Callable[[str], Any]
 ) -> None:
@@ -70,10 +190,17 @@ def discovered(
     say(f"{found}\n\n{found.explain()}")
     out.mkdir(parents=True, exist_ok=True)
     (out / "found.txt").write_text(f"{found}\n\n{found.explain()}\n", encoding="utf-8")
-    with (out / "found.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([found.table().columns, *found.table().rows])
+    _write_table(found.table(), out / "found.csv")
     if found.alignment is not None:
-        picture = found.draw()
-        picture.save(out / "found.svg")
-        picture.save(out / "found.png")
+        _write_picture(found.draw(), out / "found")
     say(f"\nSaved in {out}/")
+
+
+def _write_table(table: Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([table.columns, *table.rows])
+
+
+def _write_picture(picture: Picture, path: Path) -> None:
+    for form in ("svg", "png"):
+        picture.save(path.with_name(f"{path.name}.{form}"))

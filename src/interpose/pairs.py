@@ -7,6 +7,7 @@ default (base) and which donates (source).
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .errors import Unsatisfiable, WrongInput, WrongPairs
 from .inputs import count, examples, join, key, keys, repeat, take
+from .pair_files import parts_of
 from .prompts import answer_ids, lined_up, token_answers, token_columns
 from .selection import Selected, where_correct
 from .splitting import components, parted
@@ -152,6 +154,15 @@ class Pairs:
             tokens=tokens,
             source_tokens=others,
         )
+
+    @classmethod
+    def from_file(cls, lm: Any, file: Any) -> Pairs:
+        """Pairs of prompts from a .jsonl or .csv file, a saved data set, or any rows with named columns.
+
+        Columns: base, source, answers (in CSV answer and source_answer), and family if named. Raises WrongPairs or
+        WrongAnswers with the number of the wrong line, before anything is run.
+        """
+        return cls(**parts_of(lm, file))
 
     @classmethod
     def from_tokens(cls, *, base: Any, source: Any, answers: Any) -> Pairs:
@@ -290,9 +301,8 @@ class Pairs:
     def where_correct(self, model: Any, *, by: Literal["first", "preferred"] = "first") -> Selected:
         """The pairs of which a language model answers both base and source right, beside all: one is another question.
 
-        by: whether an answer is right that comes first of all tokens, or that is preferred to the other answer. What
-        is given back says how many were kept and why others were not, and goes into `scan`, which then shows both.
-        Raises WrongPairs where the pairs carry no answers.
+        by: whether an answer is right that comes first of all tokens, or is preferred to the other answer. The result
+        says how many were kept and why, and goes into `scan`. Raises WrongPairs for pairs without answers.
         """
         return where_correct(self, model, by)
 
@@ -383,9 +393,7 @@ def _others(model: Any, name: str) -> Any:
 
 
 def _check_countable(parts: Sequence[Any], instead: str) -> None:
-    size = 1
-    for part in parts:
-        size *= len(part) if isinstance(part, tuple) else 1
+    size = math.prod(len(part) if isinstance(part, tuple) else 1 for part in parts)
     if size > MOST_ENUMERATED:
         raise Unsatisfiable(
             f"There are {size:,} settings, too many to enumerate (at most {MOST_ENUMERATED:,}): {instead}."
