@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers as hf
 from torch import nn
 
 import interpose as ip
@@ -291,3 +292,54 @@ def test_looking_for_parts_leaves_nothing_behind():
 def test_models_that_look_both_ways_have_parts_too(models, kind):
     lm = models(kind)
     assert len(lm.heads()) == 12 and len(lm.neurons(0)) == 48 and len(lm.keys(layers=[2])) == 4
+
+
+# -- encoder and decoder -----------------------------------------------------------------------------------
+
+
+def encoder_decoder(stack=None):
+    config = hf.T5Config(
+        vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return ip.LanguageModel(hf.AutoModelForSeq2SeqLM.from_config(config).eval(), stack=stack)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_of_an_encoder_decoder_the_parts_of_one_stack_add_up(stack):
+    lm = encoder_decoder(stack)
+    assert all(path.startswith(stack) for path in lm.blocks())
+    given = {"input_ids": IDS, "decoder_input_ids": IDS[:, :4].flip(0)}
+    for layer in (0, 1):
+        chosen = {"layers": [layer]}
+        sites = [
+            *lm.residual(**chosen, at="before"),
+            *lm.residual(**chosen),
+            *lm.attentions(**chosen),
+            *lm.mlps(**chosen),
+        ]
+        cross = ip.Site(f"{lm.blocks()[layer]}.layer.1.EncDecAttention", leaf="0") if stack == "decoder" else None
+        run = lm.run(given, read=[*map(whole, sites), *([cross] if cross else [])])
+        before, after, attention, mlp = (run[whole(site)] for site in sites)
+        added = attention + mlp + (run[cross] if cross else 0)
+        assert torch.allclose(before + added, after, atol=1e-4 * float(after.abs().max()))
+        heads = lm.heads(layers=[layer])
+        assert len(heads) == len(lm.queries(layers=[layer])) == len(lm.keys(layers=[layer])) == 4
+
+
+def test_prompts_go_to_the_encoder_and_the_decoder_starts():
+    lm = encoder_decoder()
+    assert lm.stack == "decoder" and lm.blocks()[0].startswith("decoder")
+    given = {"input_ids": IDS, "decoder_input_ids": torch.zeros(2, 1, dtype=torch.long)}
+    assert torch.equal(lm.run(IDS).output, lm.run(given).output)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_an_encoder_decoder_is_scanned_as_one_run_a_write_does(stack):
+    lm = encoder_decoder(stack)
+    full = ip.LanguageModel(lm.module, stack=stack, engine="full")
+    pairs = ip.Pairs.from_tokens(base=IDS, source=IDS.flip(0), answers=torch.tensor([[3, 7], [20, 41]]))
+    sites = [*lm.heads(layers=[0]), *lm.mlps(layers=[1], positions=[0]), *lm.neurons(0)[:3]]
+    one, other = (ip.scan(model, pairs, sites, metric=ip.logit_difference) for model in (lm, full))
+    assert abs(one.nie - other.nie).max() < 1e-5 and abs(other.nie).max() > 1e-3

@@ -24,6 +24,12 @@ ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 MLPS = ("mlp", "ffn", "feed_forward")
 """What blocks call their MLP; some have only its layers."""
 
+DEEPER = ("SelfAttention", "DenseReluDense")
+"""The same where they stand deeper in a block (T5)."""
+
+CROSS = ("encoder_attn", "EncDecAttention")
+"""What decoders call the attention to what an encoder made: a third part of a block."""
+
 AFTER_ATTENTION = ("post_self_attn_layernorm", "post_attention_layernorm")
 AFTER_MLP = ("post_mlp_layernorm", "post_feedforward_layernorm")
 """Norms that some blocks put between a part and the residual stream: then the part is what comes out of them."""
@@ -32,9 +38,9 @@ FACTORS = ("residual_multiplier",)
 """What configurations call a factor on all that is added to the residual stream."""
 
 PROJECTIONS = {
-    "query": ("q_proj", "query", "q_norm"),
-    "key": ("k_proj", "key", "k_norm"),
-    "value": ("v_proj", "value"),
+    "query": ("q_proj", "query", "q_norm", "q"),
+    "key": ("k_proj", "key", "k_norm", "k"),
+    "value": ("v_proj", "value", "v"),
 }
 FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv")
 """What attentions call the layers that make queries, keys and values, each or all at once."""
@@ -78,8 +84,19 @@ def attention_of(block: nn.Module) -> str | None:
     """The name of a block's self-attention; None where there is none, or several that cannot be told apart."""
     children = dict(block.named_children())
     found = [name for name in ATTENTIONS if name in children]
+    found = found or _deeper(block, DEEPER[:1])
     found = found or [name for name, child in children.items() if "Attention" in type(child).__name__]
     return found[0] if len(found) == 1 else None
+
+
+def mlp_of(block: nn.Module) -> str | None:
+    """The name of a block's MLP; None where its layers stand alone."""
+    children = dict(block.named_children())
+    return next((name for name in (*MLPS, *_deeper(block, DEEPER[1:])) if name in children or "." in name), None)
+
+
+def _deeper(block: nn.Module, names: Sequence[str]) -> list[str]:
+    return [name for name, _ in block.named_modules() if name.rpartition(".")[2] in names]
 
 
 def linear_to(block: nn.Module, width: int) -> list[str]:
@@ -95,7 +112,7 @@ def candidates(block: nn.Module, width: int) -> tuple[list[str], list[str]]:
     """Where what attention adds may come out of a block, and where what the MLP adds: the most telling names first."""
     children = dict(block.named_children())
     attention = attention_of(block)
-    mlp = next((name for name in MLPS if name in children), None)
+    mlp = mlp_of(block)
     linear = linear_to(block, width)
     inside = [name for name in linear if attention and name.startswith(f"{attention}.")]
     beside = [name for name in linear if name not in inside]
@@ -138,7 +155,8 @@ def watched_in(path: str, block: nn.Module, width: int) -> list[str]:
     """The modules of a block that its parts are told by: candidates, norms, and the block itself."""
     ours, theirs = candidates(block, width)
     norms = [name for name, module in block.named_modules() if "norm" in type(module).__name__.lower()]
-    return [path, *(f"{path}.{name}" for name in dict.fromkeys([*ours, *theirs, *norms, *linear_to(block, width)]))]
+    more = [*norms, *linear_to(block, width), *_deeper(block, CROSS)]
+    return [path, *(f"{path}.{name}" for name in dict.fromkeys([*ours, *theirs, *more]))]
 
 
 def parts_of(path: str, block: nn.Module, width: int, factor: float, seen: Watched) -> Parts | None:
@@ -163,6 +181,8 @@ def parts_of(path: str, block: nn.Module, width: int, factor: float, seen: Watch
 
 def _adds_up(path: str, block: nn.Module, attention: Tensor, mlp: Tensor, seen: Watched) -> bool:
     before, after = seen.took[path], seen.gave[path]
+    for name in _deeper(block, CROSS):
+        before = before + seen.gave[f"{path}.{name}"]
     if close(before + attention + mlp, after):
         return True
     norms = [f"{path}.{name}" for name, module in block.named_modules() if "norm" in type(module).__name__.lower()]
@@ -179,7 +199,7 @@ def _hidden(path: str, block: nn.Module, width: int, mlp: str, seen: Watched) ->
     """The layer whose input are the neurons of an MLP: the one that gives, by value, what the MLP gives."""
     attention = attention_of(block)
     linear = [n for n in linear_to(block, width) if not (attention and n.startswith(f"{attention}."))]
-    child = next((name for name in MLPS if name in dict(block.named_children())), mlp)
+    child = mlp_of(block) or mlp
     wholes = [seen.gave[f"{path}.{name}"] for name in dict.fromkeys((child, mlp)) if f"{path}.{name}" in seen.gave]
     for name in reversed(linear):
         gave = seen.gave.get(f"{path}.{name}")

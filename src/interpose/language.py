@@ -27,14 +27,25 @@ class LanguageModel(Transformer):
     module, tokenizer: used as they are; without a tokenizer, inputs are token ids. What nnsight, TransformerLens or a
     pipeline makes of a model is taken apart first.
 
+    stack: of an encoder-decoder the part whose blocks, heads and neurons are meant, by default the decoder. Prompts go
+    to the encoder, and the decoder starts with its first token; a dict gives both, as the module takes them.
+
     A prompt is a text, a list of texts, or token ids [token] or [prompt, token]; the prompts of one run have equally
     many tokens. The output of a run is the logits of the next token, [prompt, vocabulary].
     """
 
     reads_last = True
 
-    def __init__(self, module: Any, tokenizer: Any = None, *, engine: Engine | Literal["full"] = ALL) -> None:
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any = None,
+        *,
+        stack: Literal["encoder", "decoder"] | None = None,
+        engine: Engine | Literal["full"] = ALL,
+    ) -> None:
         module, own = unwrapped(module)
+        self.stack = stack or ("decoder" if _is_pair(module) else None)
         super().__init__(module, example=[[0, 0]], engine=engine)
         self.tokenizer = own if tokenizer is None else tokenizer
         accepted = inspect.signature(module.forward).parameters
@@ -115,7 +126,7 @@ class LanguageModel(Transformer):
 
         Raises WrongPairs for prompts of unequal length, also where padding hides that.
         """
-        options = dict(self.options)
+        options: dict[str, Any] = dict(self.options)
         if any(site.path in ("", self.unembedding()) for site in places):
             options.pop("logits_to_keep", None)  # what is read or written there has all positions
         if isinstance(inputs, Mapping):
@@ -129,7 +140,15 @@ class LanguageModel(Transformer):
         lengths = sorted({len(row) for row in ids})
         if len(lengths) != 1:
             raise WrongPairs(f"The prompts have {lengths} tokens. Prompts that run together have equally many tokens.")
+        if _is_pair(self.module):
+            start = getattr(getattr(self.module, "config", None), "decoder_start_token_id", None) or 0
+            options |= {"decoder_input_ids": torch.full((len(ids), 1), start, device=self.device)}
         return (), {"input_ids": torch.as_tensor(ids, device=self.device), **options}
+
+    def trial(self, rows: int) -> Any:
+        """So many rows of the tokens by which parts are checked, for both parts of an encoder-decoder."""
+        ids = super().trial(rows)
+        return {"input_ids": ids, "decoder_input_ids": ids} if _is_pair(self.module) else ids
 
     def outcome(self, output: Any) -> Tensor:
         """[prompt, vocabulary]: the logits at the last position."""
@@ -159,3 +178,8 @@ class LanguageModel(Transformer):
     def device(self) -> torch.device:
         """Where the model's embeddings are, and so where token ids go."""
         return device_of(self.module)
+
+
+def _is_pair(module: Any) -> bool:
+    """Whether it is an encoder and a decoder."""
+    return bool(getattr(getattr(module, "config", None), "is_encoder_decoder", False))

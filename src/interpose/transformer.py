@@ -39,7 +39,16 @@ SPELLED = re.compile(
 
 
 class Transformer(Network):
-    """A network whose module holds one list of blocks, each of which adds to a residual stream."""
+    """A network whose module holds one list of blocks, each of which adds to a residual stream.
+
+    stack: of an encoder-decoder the one whose blocks are meant, "encoder" or "decoder".
+    """
+
+    stack: str | None = None
+
+    def trial(self, rows: int) -> Any:
+        """So many rows of the tokens by which parts are checked."""
+        return torch.tensor([TRIAL] * rows)
 
     def blocks(self) -> tuple[str, ...]:
         """The paths of the transformer's blocks, from the first to the last.
@@ -54,6 +63,8 @@ class Transformer(Network):
             and len(module) == count
             and len({type(block) for block in module}) == 1
         ]
+        if len(lists) > 1 and self.stack is not None:
+            lists = [path for path in lists if self.stack in path.split(".")]
         if len(lists) != 1:
             raise WrongInput(
                 f"{type(self.module).__name__} should hold one list of {count} blocks; there are {lists or 'none'}. "
@@ -296,7 +307,7 @@ class Transformer(Network):
         watched = [name for path, block in blocks.items() for name in watched_in(path, block, width)]
         seen = Watched(watched, self.modules)
         with at_rest(self.module), torch.no_grad():
-            call(self.module, *self.arguments(torch.tensor([TRIAL])), seen)
+            call(self.module, *self.arguments(self.trial(1)), seen)
         return [parts_of(path, block, width, factor, seen) for path, block in blocks.items()]
 
     def _layout(self, layer: int) -> Layout:
@@ -308,7 +319,7 @@ class Transformer(Network):
             entering = Site(projection, end="input")
 
             def run(path: str, change: Callable[[Tensor], Tensor], rows: int) -> Tensor:
-                found = self.run(torch.tensor([TRIAL] * rows), read=[entering], write={Site(path): change})[entering]
+                found = self.run(self.trial(rows), read=[entering], write={Site(path): change})[entering]
                 return found.unflatten(-1, (heads, width))
 
             with at_rest(self.module), torch.no_grad():
@@ -331,7 +342,7 @@ class Transformer(Network):
         """Which tensor of what a block takes is the residual stream: the first, where it takes several."""
         try:
             with at_rest(self.module):
-                self.run(self.example, read=[Site(self.blocks()[0], end="input")])
+                self.run(self.example, read=[Site(self.blocks()[-1], end="input")])  # some pass more from then on
         except AmbiguousSite as several:
             return "hidden_states" if "'hidden_states'" in str(several) else "0"
         return None
@@ -341,7 +352,7 @@ class Transformer(Network):
         """Which tensor of a block's output is the residual stream: the first, where a block returns several."""
         try:
             with at_rest(self.module):
-                self.run(self.example, read=[Site(self.blocks()[0])])
+                self.run(self.example, read=[Site(self.blocks()[-1])])
         except AmbiguousSite:
             return "0"
         return None
