@@ -134,11 +134,18 @@ class Pairs:
 
     @classmethod
     def from_prompts(
-        cls, lm: Any, *, base: Sequence[str], source: Sequence[str], answers: Sequence[tuple[str, str]]
+        cls,
+        lm: Any,
+        *,
+        base: Sequence[str],
+        source: Sequence[str],
+        answers: Sequence[tuple[str, str]],
+        families: Sequence[Any] | None = None,
     ) -> Pairs:
         """Prompts with the next token each should get, checked token by token.
 
-        lm: a language model with a tokenizer; base, source: one prompt a pair; answers: (base's, source's) a pair.
+        lm: a language model with a tokenizer; base, source: one prompt a pair; answers: (base's, source's) a pair;
+        families: what counts as one observation, such as the word that varies where all pairs have the same source.
         Raises WrongPairs if two prompts differ in their number of tokens, WrongAnswers if an answer is not
         one token or both are the same.
         """
@@ -150,6 +157,7 @@ class Pairs:
             answers=answer_ids(lm, answers),
             tokens=tokens,
             source_tokens=others,
+            families=families,
         )
 
     @classmethod
