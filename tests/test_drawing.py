@@ -152,8 +152,8 @@ def test_a_map_is_labelled_from_coordinates_whatever_the_order_of_the_sites(net)
 
 def test_low_cells_hold_their_number_alone(net):
     tall = ip.Network(torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(13))))
-    places = [replace(tall.site(f"{k}[0]"), coordinates=(("layer", k, k), ("unit", 0, 0))) for k in range(13)]
-    found = ip.scan(tall, ip.Pairs([[1.0]], [[2.0]]), places, ip.value)
+    places = [replace(tall.site(str(k), units=0), coordinates=(("layer", k, k), ("unit", 0, 0))) for k in range(13)]
+    found = ip.scan(tall, ip.Pairs(torch.ones(1, 1), torch.zeros(1, 1)), places, ip.value)
     assert {text.get_text() for text in found.heatmap().figure.axes[0].texts} == {"1.00"}
 
 
