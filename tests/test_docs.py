@@ -41,6 +41,12 @@ def test_the_tutorial_on_certainty_shows_what_its_code_gives():
 
 @pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
 @pytest.mark.xdist_group("smollm2")
+def test_the_tutorial_on_a_language_model_shows_what_its_code_gives():
+    assert execute.execute(ROOT / "docs" / "tutorials" / "language-model.md") == 18
+
+
+@pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
+@pytest.mark.xdist_group("smollm2")
 def test_the_readme_shows_what_its_code_gives():
     assert execute.execute(ROOT / "README.md") == 5
 

@@ -4,6 +4,7 @@ import itertools
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -147,6 +148,17 @@ def test_a_map_is_labelled_from_coordinates_whatever_the_order_of_the_sites(net)
     sites = net.neurons("l1", "l2")
     plain, mixed = (ip.scan(net, pairs, those, ip.matches) for those in (sites, sites[::-1]))
     assert plain.heatmap().svg() == mixed.heatmap().svg()
+
+
+def test_low_cells_hold_their_number_alone():
+    layers = [torch.nn.Linear(1, 1, bias=False) for _ in range(13)]
+    for layer in layers:
+        torch.nn.init.ones_(layer.weight)
+    tall = ip.Network(torch.nn.Sequential(*layers))
+    places = [replace(tall.site(str(k), units=0), coordinates=(("layer", k, k), ("unit", 0, 0))) for k in range(13)]
+    with pytest.warns(errors.NoEffect):
+        found = ip.scan(tall, ip.Pairs(torch.ones(1, 1), torch.zeros(1, 1)), places, ip.value)
+    assert {text.get_text() for text in found.heatmap().figure.axes[0].texts} == {"1.00"}
 
 
 def test_what_was_not_measured_is_hatched_and_has_no_colour(net):

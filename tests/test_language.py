@@ -348,6 +348,18 @@ def test_pairs_of_prompts_carry_answers_and_tokens(lm):
     assert pairs.swapped().answers[0].tolist() == pairs.answers[0].flip(0).tolist()
 
 
+def test_pairs_of_prompts_with_one_source_are_told_apart_by_family(lm):
+    given = {
+        "base": prompts("Paris", "Rome"),
+        "source": prompts("Oslo", "Oslo"),
+        "answers": [(" France", " Norway"), (" Italy", " Norway")],
+    }
+    assert ip.Pairs.from_prompts(lm, **given).clusters().tolist() == [0, 0]
+    assert ip.Pairs.from_prompts(lm, **given, families=["Paris", "Rome"]).clusters().tolist() == [0, 1]
+    with pytest.raises(errors.WrongPairs, match="There are 2 base inputs but 1 of families"):
+        ip.Pairs.from_prompts(lm, **given, families=["Paris"])
+
+
 @pytest.mark.parametrize(
     ("base", "source", "answers", "kind", "text"),
     [

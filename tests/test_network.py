@@ -944,3 +944,11 @@ def test_positions_that_meet_at_one_token_are_refused():
     with pytest.raises(errors.WrongShape, match="names one of 4 positions twice, from both ends"):
         net.run(x, read=[net.site("0", position=(3, -1))])
     assert net.run(x, read=[net.site("0", position=(2, -1))]).values
+
+
+def test_writing_into_a_part_of_a_tensor_copies_no_more_than_the_part():
+    """A pass that writes a thousand neurons writes a thousand parts of one tensor."""
+    part = torch.arange(4000.0).reshape(1000, 2, 2)[999:]
+    written = ip.Site("l", units=(0,), position=1).set(part, torch.tensor([[7.0]]))
+    assert written.tolist() == [[[3996.0, 3997.0], [7.0, 3999.0]]] and part[0, 1, 0] == 3998
+    assert written.untyped_storage().nbytes() == 4 * part.numel()

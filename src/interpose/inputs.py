@@ -48,6 +48,20 @@ def take(inputs: Any, index: Sequence[int]) -> Any:
     return [inputs[i] for i in index]
 
 
+def rows_of(rows: Any, size: int) -> list[int]:
+    """Indices from a number, a slice, numbers or a mask. Raises IndexError beyond the last."""
+    if isinstance(rows, slice):
+        return list(range(size)[rows])
+    array = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+    if array.dtype == bool:
+        if array.shape != (size,):
+            raise IndexError(f"A mask of shape {array.shape} does not fit {size} pairs.")
+        array = np.flatnonzero(array)
+    if array.size and array.dtype.kind not in "iu":
+        raise IndexError(f"Pairs are picked by numbers, a slice or a mask, not by {rows!r}.")
+    return [range(size)[int(i)] for i in np.atleast_1d(array).tolist()]
+
+
 def repeat(inputs: Any, times: int) -> Any:
     """All the examples so many times, one set after the other, in the form the inputs have."""
     if isinstance(inputs, Tensor):

@@ -12,7 +12,7 @@ import numpy as np
 from .errors import UnknownPlace, WrongMetric, suggest
 from .grid import axes_of, axis_labels, cells_of
 from .judgement import EITHER
-from .plots.heatmap import Panel, heatmap
+from .plots.heatmap import TALL, Panel, heatmap
 from .plots.picture import Picture
 from .quantities import Warned
 from .results import Effects, dataset
@@ -175,9 +175,10 @@ class Scan(Effects):
         undefined[index] = np.isnan(carried.estimate)
         labels = np.full(shape, "", dtype=object)
         hover = np.full(shape, "not measured", dtype=object)
-        crowded = shape[0] * shape[1] > 60
+        crowded, low = shape[0] * shape[1] > 60, shape[0] > TALL
         for j, cell in enumerate(zip(*index, strict=True)):
-            labels[cell] = "" if crowded else f"{self.labels[j]}\n{number(carried.estimate[j])}"
+            value = number(carried.estimate[j])
+            labels[cell] = "" if crowded else value if low else f"{self.labels[j]}\n{value}"
             hover[cell] = (
                 f"{self.labels[j]}: {quantity} {carried.shown(j)}, {carried.text(j)}; {judgements[j].role}; "
                 f"full {extent[0, j]:.0f}, part {extent[1, j]:.0f}, none {extent[2, j]:.0f} of "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .errors import Unsatisfiable, WrongInput, WrongPairs
-from .inputs import count, examples, join, key, keys, repeat, take
+from .inputs import count, examples, join, key, keys, repeat, rows_of, take
 from .pair_files import parts_of
 from .prompts import answer_ids, lined_up, token_answers, token_columns
 from .selection import Selected, where_correct
@@ -137,11 +137,18 @@ class Pairs:
 
     @classmethod
     def from_prompts(
-        cls, lm: Any, *, base: Sequence[str], source: Sequence[str], answers: Sequence[tuple[str, str]]
+        cls,
+        lm: Any,
+        *,
+        base: Sequence[str],
+        source: Sequence[str],
+        answers: Sequence[tuple[str, str]],
+        families: Sequence[Any] | None = None,
     ) -> Pairs:
         """Prompts with the next token each should get, checked token by token.
 
-        lm: a language model with a tokenizer; base, source: one prompt a pair; answers: (base's, source's) a pair.
+        lm: a language model with a tokenizer; base, source: one prompt a pair; answers: (base's, source's) a pair;
+        families: what counts as one observation, such as the word that varies where all pairs have the same source.
         Raises WrongPairs if two prompts differ in their number of tokens, WrongAnswers if an answer is not
         one token or both are the same.
         """
@@ -153,6 +160,7 @@ class Pairs:
             answers=answer_ids(lm, answers),
             tokens=tokens,
             source_tokens=others,
+            families=families,
         )
 
     @classmethod
@@ -195,7 +203,7 @@ class Pairs:
     def __getitem__(self, rows: int | slice | Sequence[int] | Sequence[bool]) -> Pairs:
         """Some of the pairs, also by a mask; a single number gives one pair."""
         size = len(self)
-        index = _rows(rows, size)
+        index = rows_of(rows, size)
         if index == list(range(size)):
             return self
         return self._each(
@@ -340,20 +348,6 @@ def _check_counts(size: int, **parts: Any) -> None:
         n = None if part is None else len(part) if name in ("tokens", "answers") else count(part)
         if n not in (None, size):
             raise WrongPairs(f"There are {size} base inputs but {n} of {name}. Each pair needs one of each.")
-
-
-def _rows(rows: Any, size: int) -> list[int]:
-    """Indices from a number, a slice, numbers or a mask. Raises IndexError beyond the last."""
-    if isinstance(rows, slice):
-        return list(range(size)[rows])
-    array = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
-    if array.dtype == bool:
-        if array.shape != (size,):
-            raise IndexError(f"A mask of shape {array.shape} does not fit {size} pairs.")
-        array = np.flatnonzero(array)
-    if array.size and array.dtype.kind not in "iu":
-        raise IndexError(f"Pairs are picked by numbers, a slice or a mask, not by {rows!r}.")
-    return [range(size)[int(i)] for i in np.atleast_1d(array).tolist()]
 
 
 def _shown(inputs: Any) -> str:

@@ -329,7 +329,9 @@ def _put(x: Tensor, axis: int, index: Index, value: Tensor) -> Tensor:
     if index is None:
         return value
     if isinstance(index, int):
-        return x.select_scatter(value, axis, index)
+        whole = x.clone()  # not select_scatter, which copies all of the memory that a part of a tensor is a part of
+        whole.select(axis, index).copy_(value)
+        return whole
     return x.index_copy(axis, torch.tensor(index, dtype=torch.long, device=x.device), value)
 
 

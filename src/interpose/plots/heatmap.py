@@ -13,6 +13,9 @@ from .picture import STYLE, Picture, new_figure, plain
 
 VIOLET, ORANGE = "#A59FD9", "#E8A33D"
 
+TALL = 12
+"""Maps of more rows than this have low cells, in which there is room for one line."""
+
 
 @dataclass(frozen=True, eq=False)
 class Panel:
@@ -44,15 +47,15 @@ def heatmap(panels: Sequence[Panel], *, quantity: str, top: float | None = None)
     top = max(1.0, float(measured.max(initial=0.0))) if top is None else top
     lowest = min((float(np.nanmin(panel.values, initial=0.0)) for panel in panels), default=0.0)
     rows, columns = max(len(p.rows) for p in panels), max(len(p.columns) for p in panels)
-    wide = 0.75 if rows <= 12 else 0.6
-    tall = 0.75 if rows <= 12 else 0.26
+    wide = 0.75 if rows <= TALL else 0.6
+    tall = 0.75 if rows <= TALL else 0.26
     with matplotlib.rc_context(STYLE):
         figure = new_figure(len(panels) * (1.3 + wide * columns) + 0.9, 1.5 + tall * rows)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         figure.subplots_adjust(wspace=0.45 if len(panels) > 1 else 0.2)
         hover: dict[str, str] = {}
         for k, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
-            hover |= _draw(panel, ax, f"cell-{k}", top, small=rows > 12)
+            hover |= _draw(panel, ax, f"cell-{k}", top, small=rows > TALL)
         _scale(figure, list(axes), quantity, top, lowest)
         if legend := _legend(panels):
             figure.text(0.5, -0.08, legend, ha="center", fontsize=8, color="#666666")
