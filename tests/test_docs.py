@@ -87,3 +87,20 @@ def test_versions_agree():
 
     assert f"## {interpose.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"({interpose.__version__})" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("h12  1.00  [0.93, 1.00]", "h12  1.00  [0.93, 1.00]", True),
+        ("h12  0.97  [0.93, 1.00]", "h12  0.98  [0.93, 1.00]", True),
+        ("h12  0.97  [0.93, 1.00]", "h12  0.99  [0.93, 1.00]", False),
+        ("h12 -0.00", "h12  0.00", True),
+        ("h12  50 of 50", "h12  49 of 50", False),
+        ("h12  1.00", "h13  1.00", False),
+        ("h12  1.00", "h12  1.00 1.00", False),
+        ("0.998 to 1.2", "0.999 to 1.2", True),
+    ],
+)
+def test_pages_may_differ_by_one_in_the_last_place_and_in_nothing_else(one, other, same):
+    assert execute.alike(one, other) == execute.alike(other, one) == same

@@ -183,5 +183,5 @@ def test_a_bridge_of_transformer_lens_is_taken_apart():
 
 
 def test_a_thing_without_a_module_is_refused():
-    with pytest.raises(errors.WrongInput, match="str is no network"):
+    with pytest.raises(errors.WrongInput, match=r"wraps a torch.nn.Module, not str"):
         ip.LanguageModel("gpt2")

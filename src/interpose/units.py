@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -106,10 +105,8 @@ def at_rest(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def refuse_uninspectable(module: Any) -> None:
-    """Raise WrongInput for what is no module, or for parts that do not run the hooks that read and write."""
-    if not isinstance(module, nn.Module):
-        raise WrongInput(f"A Network wraps a torch.nn.Module, not {type(module).__name__}.")
+def refuse_uninspectable(module: nn.Module) -> None:
+    """Raise WrongInput for parts that do not run the hooks that read and write."""
     for path, part in module.named_modules():
         kind = type(part).__name__
         if isinstance(part, torch.jit.ScriptModule | nn.DataParallel) or kind == "OptimizedModule":

@@ -26,6 +26,6 @@ def unwrapped(given: Any) -> tuple[nn.Module, Any]:
     if isinstance(given, nn.Module):
         return given, None
     raise WrongInput(
-        f"{type(given).__name__} is no network. Give a torch module, or what nnsight, TransformerLens or a pipeline of "
-        "transformers makes of one."
+        f"A Network wraps a torch.nn.Module, not {type(given).__name__}. What nnsight, TransformerLens or a pipeline "
+        "of transformers makes of a module may be given too."
     )
