@@ -101,6 +101,7 @@ CONFIGS = {
     ),
     "biogpt": lambda: hf.BioGptConfig(**SIZES, max_position_embeddings=64),
 }
+NO_ATTENTION = ("mamba",)
 MASKED = ("bert", "roberta", "modernbert")
 
 
@@ -110,7 +111,7 @@ def build(kind: str, *, seed: int = 0) -> torch.nn.Module:
     for name, token in ENDS.items():
         setattr(config, name, token)
     auto = hf.AutoModelForMaskedLM if kind in MASKED else hf.AutoModelForCausalLM
-    options = {} if kind in WITHOUT_PATTERNS else {"attn_implementation": "eager"}
+    options = {} if kind in NO_ATTENTION else {"attn_implementation": "eager"}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = auto.from_config(config, **options).eval()
@@ -119,6 +120,3 @@ def build(kind: str, *, seed: int = 0) -> torch.nn.Module:
                 if parameter.ndim > 1 and "embed" not in name:
                     parameter.mul_(4)
     return module
-
-
-WITHOUT_PATTERNS = ("mamba",)

@@ -4,9 +4,7 @@ python killed.py FOLDER prints what came of it as JSON.
 """
 
 import json
-import os
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import nn
 import interpose as ip
 from interpose.identity import question, told
 from interpose.tasks import adder
+from kills import killed
 
 KILLS = 24
 
@@ -40,37 +39,10 @@ def scan(store=None):
     return ip.scan(NET, PAIRS, NET.neurons()[:2], ip.value, batch_size=2, store=store)
 
 
-def killed(folder, rng):
-    """Start a scan in a process of its own, and kill it: some time later, or some time after it wrote some files.
-
-    Whether it was still at work. The time alone would leave it to the machine how far a scan gets.
-    """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        fsync = os.fsync
-
-        def slow(number):
-            os.write(writing, b".")
-            fsync(number)
-            time.sleep(0.003)  # so that some kills meet a file half written
-
-        os.fsync = slow
-        scan(folder)
-        os._exit(0)
-    os.close(writing)
-    for _ in range(rng.choice([0, 0, 1, 2, 3, 4])):
-        os.read(reading, 1)
-    time.sleep(rng.uniform(0, 0.02))
-    os.kill(child, signal.SIGKILL)
-    os.close(reading)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 def main(folder):
     rng, kills, sizes = random.Random(0), 0, []
     for _ in range(KILLS):
-        kills += killed(folder, rng)
+        kills += killed(lambda: scan(folder), rng, [0, 0, 1, 2, 3, 4])
         sizes.append(len(list(folder.glob("pairs-*"))))
     half_written = len(list(folder.glob(".*.tmp")))
     whole, found = scan(), scan(folder)

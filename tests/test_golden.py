@@ -6,23 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 import interpose as ip
+from golden.question import ANSWERS, BASE, CONFIGS, SOURCE
 
 GOLDEN = Path(__file__).parent / "golden"
-SIZES = {"vocab_size": 64, "bos_token_id": 1, "eos_token_id": 2}
-CONFIGS = {
-    "llama": lambda: LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, **SIZES
-    ),
-    "gpt2": lambda: GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=16, **SIZES),
-}
-PAIRS = {
-    "base": torch.tensor([[5, 17, 42, 8, 23], [31, 9, 60, 12, 50]]),
-    "source": torch.tensor([[5, 11, 42, 8, 23], [31, 9, 44, 12, 50]]),
-    "answers": torch.tensor([[3, 7], [20, 41]]),
-}
 METHODS = {
     "residual": "residual",
     "attention": "attentions",
@@ -61,7 +50,7 @@ def test_every_cell_is_what_others_find(golden, kind, library, part):
     """Base runs with one part of the source: Y(base, site from source), pair by pair."""
     lm, arrays = golden[kind]
     expected = arrays[f"{library}/{part}"]
-    pairs = ip.Pairs.from_tokens(**PAIRS)
+    pairs = ip.Pairs.from_tokens(base=BASE, source=SOURCE, answers=ANSWERS)
     sites = getattr(lm, METHODS[part])()
     scan = ip.scan(lm, pairs, sites, metric=ip.logit_difference)
     ours = scan.ybs.reshape(expected.shape)

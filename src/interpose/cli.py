@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import discovered, scanned
+from .commands import SITES, discovered, scanned
 from .demo import demo as run_demo
 from .errors import InterposeError
 
@@ -60,7 +60,7 @@ def discover(
 def scan(
     model: Annotated[str, typer.Argument(help="A hub id, a folder, a GGUF file, or FILE.py:NAME.")],
     pairs: Annotated[Path, typer.Argument(help="A .jsonl or .csv file, or the folder of a saved data set.")],
-    sites: Annotated[str, typer.Option(help="residual, heads, mlp or neurons.")] = "residual",
+    sites: Annotated[str, typer.Option(help=f"Of {', '.join(SITES)}.")] = "residual",
     metric: Annotated[str, typer.Option(help="What is measured of the next token's logits.")] = "logit-difference",
     layers: Annotated[str | None, typer.Option(help="Which layers, as in 0,5,10; otherwise all.")] = None,
     positions: Annotated[str | None, typer.Option(help="Which tokens, as in 3,-1 (the last).")] = None,

@@ -39,6 +39,7 @@ from .units import (
     at_rest,
     channel_axis,
     declared_width,
+    device_of,
     is_holder,
     is_layer,
     is_leaf,
@@ -291,7 +292,7 @@ class Network(Model[Site]):
     def numbers(self, inputs: Any) -> Tensor:
         """Named inputs in any form as a tensor [..., names] of the module's precision, on its device."""
         parameter = next((p for p in self.module.parameters() if p.is_floating_point()), torch.zeros(()))
-        return named_numbers(inputs, self.inputs).to(parameter.device, parameter.dtype)
+        return named_numbers(inputs, self.inputs).to(device_of(self.module), parameter.dtype)
 
     # -- a network is a causal model too -------------------------------------------------------------
 
