@@ -6,13 +6,12 @@ import transformers as hf
 from torch import nn
 
 import interpose as ip
-from architectures import CONFIGS, MASKED, build
+from architectures import CONFIGS, MASKED, NO_ATTENTION, build
 from interpose import errors
 
 EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3", "llama4")
 ONE_LIST = ("opt", "llama4")
 LATENT = ("deepseek_v3",)
-NO_ATTENTION = ("mamba",)
 pytestmark = pytest.mark.usefixtures("without_gradients")
 IDS = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90]])
 
@@ -343,3 +342,14 @@ def test_an_encoder_decoder_is_scanned_as_one_run_a_write_does(stack):
     sites = [*lm.heads(layers=[0]), *lm.mlps(layers=[1], positions=[0]), *lm.neurons(0)[:3]]
     one, other = (ip.scan(model, pairs, sites, metric=ip.logit_difference) for model in (lm, full))
     assert abs(one.nie - other.nie).max() < 1e-5 and abs(other.nie).max() > 1e-3
+
+
+SIZES_OF_A_STACK = {"layers": 2, "ffn_dim": 48, "attention_heads": 4}
+
+
+def test_a_decoder_whose_attention_to_an_encoder_does_not_run_has_its_parts():
+    sizes = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in SIZES_OF_A_STACK.items()}
+    config = hf.BartConfig(vocab_size=100, d_model=32, max_position_embeddings=64, is_encoder_decoder=False, **sizes)
+    with torch.random.fork_rng():
+        lm = ip.LanguageModel(hf.BartForCausalLM(config).eval())
+    assert len(lm.attentions()) == len(lm.mlps()) == 2 and len(lm.neurons(0)) == 48

@@ -138,6 +138,11 @@ def test_a_scan_takes_both_and_shows_both(lm):
     assert list(scans) == ["where right", "all"] and len(scans["all"].pairs) == 4
 
 
+def test_of_no_pairs_none_is_kept(lm):
+    found = pairs_of(lm, torch.tensor([[1, 2]] * 4))[:0].where_correct(lm)
+    assert str(found) == "Kept 0 of 0 pairs."
+
+
 def test_pairs_without_answers_and_unknown_ways_are_refused(lm):
     with pytest.raises(errors.WrongPairs, match="no answers"):
         ip.Pairs(["The city"], ["The country"]).where_correct(lm)

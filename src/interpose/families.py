@@ -154,8 +154,7 @@ class Watched(Taps):
 def watched_in(path: str, block: nn.Module, width: int) -> list[str]:
     """The modules of a block that its parts are told by: candidates, norms, and the block itself."""
     ours, theirs = candidates(block, width)
-    norms = [name for name, module in block.named_modules() if "norm" in type(module).__name__.lower()]
-    more = [*norms, *linear_to(block, width), *_deeper(block, CROSS)]
+    more = [*_norms(block), *linear_to(block, width), *_deeper(block, CROSS)]
     return [path, *(f"{path}.{name}" for name in dict.fromkeys([*ours, *theirs, *more]))]
 
 
@@ -165,34 +164,36 @@ def parts_of(path: str, block: nn.Module, width: int, factor: float, seen: Watch
     Where the stream itself is normalised (BERT), they add up to what the norms take.
     """
     ours, theirs = candidates(block, width)
+    beyond = [f"{path}.{name}" for name in _deeper(block, CROSS)]
+    before = seen.took[path] + sum(seen.gave[name] for name in beyond if name in seen.gave)
+    norms = [name for each in _norms(block) if (name := f"{path}.{each}") in seen.took]
     for attention in ours:
         for mlp in theirs:
             a, m = (seen.gave.get(f"{path}.{name}") for name in (attention, mlp))
-            shape = seen.took[path].shape
-            if a is None or m is None or a.shape != shape or m.numel() != a.numel():
+            if a is None or m is None or a.shape != before.shape or m.numel() != a.numel():
                 continue
-            if _adds_up(path, block, factor * a, factor * m.reshape(shape), seen):
+            if _adds_up(before, factor * a, factor * m.reshape(a.shape), seen.gave[path], norms, seen):
                 one, other = (Part(f"{path}.{n}", seen.leaf[f"{path}.{n}"]) for n in (attention, mlp))
-                if m.shape != shape:
+                if m.shape != a.shape:
                     return Parts(one, None, None)
                 return Parts(one, other, _hidden(path, block, width, mlp, seen))
     return None
 
 
-def _adds_up(path: str, block: nn.Module, attention: Tensor, mlp: Tensor, seen: Watched) -> bool:
-    before, after = seen.took[path], seen.gave[path]
-    for name in _deeper(block, CROSS):
-        before = before + seen.gave[f"{path}.{name}"]
+def _adds_up(before: Tensor, attention: Tensor, mlp: Tensor, after: Tensor, norms: list[str], seen: Watched) -> bool:
+    """Whether what comes before and two parts are what comes after, or what norms take on the way."""
     if close(before + attention + mlp, after):
         return True
-    norms = [f"{path}.{name}" for name, module in block.named_modules() if "norm" in type(module).__name__.lower()]
-    between = [norm for norm in norms if norm in seen.took and close(seen.took[norm], before + attention)]
+    between = [norm for norm in norms if close(seen.took[norm], before + attention)]
     return any(
         close(seen.took[last], seen.gave[norm] + mlp) and close(seen.gave[last], after)
         for norm in between
         for last in norms
-        if last in seen.took
     )
+
+
+def _norms(block: nn.Module) -> list[str]:
+    return [name for name, module in block.named_modules() if "norm" in type(module).__name__.lower()]
 
 
 def _hidden(path: str, block: nn.Module, width: int, mlp: str, seen: Watched) -> str | None:
@@ -289,11 +290,10 @@ def _in_fours(heads: int, groups: int) -> dict[str, Sequence[int]] | None:
     if groups != heads or heads % 4:
         return None
     each = heads // 4
-    place = {
+    return {
         kind: [part * 3 * each + k * each + i for part in range(4) for i in range(each)]
         for k, kind in enumerate(("query", "value", "key"))
     }
-    return {"query": place["query"], "key": place["key"], "value": place["value"]}
 
 
 def acts_as_said(layout: Layout, heads: int, run: Callable[[str, Callable[[Tensor], Tensor], int], Tensor]) -> bool:

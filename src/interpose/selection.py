@@ -47,21 +47,21 @@ def where_correct(pairs: Any, model: Any, by: Literal["first", "preferred"]) -> 
         raise WrongInput(f"by={by!r}: an answer is right if it comes 'first' of all tokens, or is 'preferred'.")
     if pairs.answers is None:
         raise WrongPairs("These pairs carry no answers, so that nothing is right. Make them with Pairs.from_prompts.")
-    right = {side: torch.cat([]) if not len(pairs) else _right(pairs, model, side, by) for side in ("base", "source")}
-    both = right["base"].bool() & right["source"].bool()
+    right = {side: _right(pairs, model, side, by) for side in ("base", "source")}
+    both = right["base"] & right["source"]
     said = "is not the first of all tokens" if by == "first" else "is not preferred to the other"
-    why = {f"the {side}'s answer {said}": int((~found.bool()).sum()) for side, found in right.items()}
+    why = {f"the {side}'s answer {said}": int((~found).sum()) for side, found in right.items()}
     return Selected(pairs[both.tolist()], pairs, why)
 
 
 def _right(pairs: Any, model: Any, side: str, by: str) -> Tensor:
     """[pair]: whether the base or source is answered right."""
     own = ("base", "source").index(side)
-    found = []
+    found = [torch.zeros(0, dtype=torch.bool)]
     for batch in pairs.batches(BATCH):
         with torch.no_grad():
             logits = model.run(getattr(batch, side)).output
         answers = batch.answers.to(logits.device)
         mine, other = (logits.gather(1, answers[:, k : k + 1])[:, 0] for k in (own, 1 - own))
-        found.append((mine >= logits.amax(1)) if by == "first" else mine > other)
-    return torch.cat(found).cpu()
+        found.append((mine >= logits.amax(1) if by == "first" else mine > other).cpu())
+    return torch.cat(found)
