@@ -154,9 +154,11 @@ def test_sites_are_named_and_chosen(lm):
 
 def test_layers_and_positions_are_whole_numbers(lm):
     assert lm.residual(layers=np.arange(2), positions=torch.tensor([1])) == lm.residual(layers=[0, 1], positions=[1])
-    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}, {"positions": "each"}):
+    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}):
         with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
             lm.residual(**wrong)
+    with pytest.raises(errors.WrongInput, match=re.escape("positions is one position, '{city}'. Give a list")):
+        lm.residual(positions="{city}")
 
 
 def test_a_map_is_labelled_by_tokens(lm):
@@ -194,15 +196,6 @@ def test_a_beginning_of_sequence_token_counts_as_a_position():
     assert pairs.tokens[0][0] == "<s>" and len(pairs.tokens[0]) == 11
     flow = ip.scan(lm, pairs, lm.residual(layers=[0]), ip.logit_difference)
     assert flow.data.position.size == 11 and bool((flow.data.response.sel(position=4) > 0).all())
-
-
-def test_padded_prompts_are_refused_and_an_attention_mask_of_ones_is_not(lm):
-    ids = torch.tensor([lm.token_ids(prompt) for prompt in prompts("Paris", "Rome")])
-    mask = torch.ones_like(ids)
-    torch.testing.assert_close(lm.run({"input_ids": ids, "attention_mask": mask}).output, lm.run(ids).output)
-    mask[1, 0] = 0
-    with pytest.raises(errors.WrongPairs, match="These prompts are padded"):
-        lm.run({"input_ids": ids, "attention_mask": mask})
 
 
 def test_what_is_read_at_the_unembedding_has_every_position(lm):
@@ -390,13 +383,6 @@ def test_pairs_of_prompts_with_one_source_are_told_apart_by_family(lm):
             "Pair 0: answers are (base's, source's), two words, not 'It'",
         ),
         (["Paris"], ["Rome"], [(" France",)], errors.WrongAnswers, "two words, not (' France',)."),
-        (
-            ["Paris", "Paris and Rome"],
-            ["Rome", "Oslo and Rome"],
-            [(" France", " Italy")] * 2,
-            errors.WrongPairs,
-            "One map needs prompts of one length",
-        ),
     ],
 )
 def test_prompts_and_answers_are_checked_token_by_token(lm, base, source, answers, kind, text):
@@ -437,7 +423,11 @@ def test_an_answer_that_the_tokenizer_does_not_know_is_refused():
             errors.WrongInput,
             "Layer 1 has no head 4: its heads count from 0 to 3.",
         ),
-        (lambda lm: lm.run(["a", "The city of"]), errors.WrongPairs, "Prompts that run together have equally many"),
+        (
+            lambda lm: lm.arguments(["a", "The city of"]),
+            errors.WrongPairs,
+            "Prompts that run together have equally many",
+        ),
         (
             lambda lm: lm.run(prompts("Paris"), read=lm.residual(positions=[10])),
             errors.WrongShape,

@@ -10,6 +10,7 @@ import torch
 
 import interpose as ip
 import tiny
+from interpose.pair_files import check_lengths, read_pairs
 from interpose.tasks import capitals
 
 LM = ip.LanguageModel(tiny.model(), tiny.tokenizer())
@@ -196,9 +197,12 @@ def test_prompts_of_unequal_length_are_named_by_their_lines(tmp_path):
     longer = {**row(), **{side: f"So. {row()[side]}" for side in ("base", "source")}}
     extra = len(LM.tokens(longer["base"]))
     path = written(tmp_path / "pairs.jsonl", [row(), longer, row("Oslo", "Cairo"), longer])
-    said = rf"10 in line 1 and 1 others; {extra} in lines 2 and 4\. One map needs prompts of one length"
+    said = rf"10 in line 1 and 1 others; {extra} in lines 2 and 4\. A map of every position needs prompts of one length"
+    read = read_pairs(path)
+    found = ip.Pairs.from_file(LM, read)
+    assert [len(tokens) for tokens in found.tokens] == [10, extra, 10, extra]
     with pytest.raises(ip.errors.WrongPairs, match=said):
-        ip.Pairs.from_file(LM, path)
+        check_lengths(read, found.tokens)
     path = written(tmp_path / "pairs.jsonl", [row(), row() | {"source": longer["source"]}])
     with pytest.raises(
         ip.errors.WrongPairs, match=rf"pairs.jsonl, line 2: the base has 10 tokens and the source {extra}"

@@ -17,6 +17,7 @@ from .interventions import Add, Chain, Noise, Scale, Set
 from .language import LanguageModel
 from .metrics import Matches, logit_difference, matches, value
 from .model import Model, Run
+from .named import Prompt
 from .network import Network
 from .pairs import Pairs
 from .rivals import distinguish
@@ -40,6 +41,7 @@ __all__ = [
     "Network",
     "Noise",
     "Pairs",
+    "Prompt",
     "Resample",
     "Run",
     "Scale",

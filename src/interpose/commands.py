@@ -19,7 +19,7 @@ from .grid import axes_of
 from .language import LanguageModel
 from .maps import Scan
 from .network import Network
-from .pair_files import read_pairs
+from .pair_files import check_lengths, read_pairs
 from .pairs import Pairs
 from .plots.picture import Picture
 from .saved import save
@@ -38,6 +38,9 @@ SITES = {
     "values": "values",
 }
 """What --sites says, and the method of a language model that gives them."""
+
+EVERYWHERE = ("residual", "attention", "mlp")
+"""Those of which a scan takes every position by itself, unless some are chosen."""
 
 SCORED = (("answers",), ("targets",))
 """What a metric may need of the pairs of a file."""
@@ -156,6 +159,8 @@ def scanned(
     scored, rows = metric_of(metric), read_pairs(pairs)
     lm = language_model(model)
     given = Pairs.from_file(lm, rows)
+    if where["positions"] is None and sites in EVERYWHERE:
+        check_lengths(rows, given.tokens or ())
     if scored.needs == ("targets",):
         assert given.answers is not None
         given = replace(given, targets=given.answers[:, 1], swapped_targets=given.answers[:, 0])

@@ -232,9 +232,12 @@ def _precision(model: Any) -> str:
 
 def _tokens(model: Any, inputs: Any) -> Any:
     """Inputs as the model gets them: texts as the token ids they become."""
-    if getattr(model, "tokenizer", None) is None or not isinstance(inputs, list | tuple):
+    if not isinstance(inputs, list | tuple):
         return inputs
-    return [model.token_ids(text) if isinstance(text, str) else text for text in inputs]
+    texts = getattr(model, "tokenizer", None) is not None
+    ids = [model.token_ids(text) if texts and isinstance(text, str) else text for text in inputs]
+    parts = [dict(getattr(text, "parts", {})) for text in inputs]
+    return [ids, parts] if any(parts) else ids
 
 
 def _values(pinned: Sequence[Mapping[Any, Any]], unknown: list[str]) -> str:

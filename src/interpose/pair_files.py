@@ -62,7 +62,6 @@ def parts_of(lm: Any, file: Any) -> dict[str, Any]:
     read = file if isinstance(file, PairFile) else read_pairs(file)
     name, found = read.name, read.rows
     tokens, others, answers = zip(*(_resolved(lm, name, where, fields) for where, fields in found.items()), strict=True)
-    _check_lengths(name, list(found), tokens)
     return {
         "base": [fields["base"] for fields in found.values()],
         "source": [fields["source"] for fields in found.values()],
@@ -200,8 +199,9 @@ def _resolved(lm: Any, name: str, where: str, fields: Mapping[str, Any]) -> tupl
         raise type(error)(f"{name}, {where}: {str(error).removeprefix('Pair 0: ')}") from None
 
 
-def _check_lengths(name: str, places: Sequence[str], tokens: Sequence[Sequence[str]]) -> None:
+def check_lengths(read: PairFile, tokens: Sequence[Sequence[str]]) -> None:
     """Raise WrongPairs where prompts differ in their number of tokens, with the rows that differ from most."""
+    name, places = read.name, list(read.rows)
     lengths = [len(row) for row in tokens]
     usual = max(sorted(set(lengths)), key=lengths.count)
     others = sorted((n, i) for i, n in enumerate(lengths) if n != usual)
@@ -210,7 +210,8 @@ def _check_lengths(name: str, places: Sequence[str], tokens: Sequence[Sequence[s
         said = "; ".join(f"{n} in {_some([places[i] for _, i in found])}" for n, found in groups)
         raise WrongPairs(
             f"{name}: the prompts differ in their number of tokens: {usual} in {places[lengths.index(usual)]} and "
-            f"{lengths.count(usual) - 1} others; {said}. One map needs prompts of one length: make one file a length."
+            f"{lengths.count(usual) - 1} others; {said}. A map of every position needs prompts of one length: make one "
+            "file a length, or choose positions that count from the end."
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .errors import AmbiguousSite, WrongInput
 from .families import FACTORS, Layout, Part, Parts, Watched, acts_as_said, attention_of, layouts, parts_of, watched_in
+from .named import ranked
 from .network import Network
 from .sites import EACH, Site
 from .taps import call
@@ -34,7 +35,7 @@ KINDS = {
 """What tables call the parts of a block, and the methods that give them."""
 
 SPELLED = re.compile(
-    r"(before )?layer (\d+)(?: (?:(attention|MLP)|(?:(head|neuron|query|key|value) (\d+))))?(?: @ (-?\d+))?"
+    r"(before )?layer (\d+)(?: (?:(attention|MLP)|(?:(head|neuron|query|key|value) (\d+))))?(?: @ (-?\d+|\{.+))?"
 )
 
 
@@ -76,13 +77,14 @@ class Transformer(Network):
         self,
         *,
         layers: Sequence[int] | None = None,
-        positions: Sequence[int] | None = None,
+        positions: Sequence[int | str] | None = None,
         at: Literal["before", "after"] = "after",
     ) -> tuple[Site, ...]:
         """The residual stream after each block, or before: one site a layer and position.
 
-        layers: which blocks, from 0; positions: which tokens, negative ones from the end. Without positions a site
-        spans them all: a run writes them together, and a scan takes each by itself.
+        layers: which blocks, from 0; positions: which tokens, negative ones from the end, or parts of the prompts by
+        name, as "{city[-1]}". Without positions a site spans them all: a run writes them together, and a scan takes
+        each by itself.
         Raises WrongInput for a layer that does not exist.
         """
         if at not in ("before", "after"):
@@ -102,13 +104,13 @@ class Transformer(Network):
             word,
         )
 
-    def embeddings(self, *, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+    def embeddings(self, *, positions: Sequence[int | str] | None = None) -> tuple[Site, ...]:
         """The residual stream as it enters the first block: token embeddings, with positions where these are added."""
         first = self.residual(layers=[0], positions=positions, at="before")
         return tuple(replace(site, name=(site.name or "").replace("before layer 0", "embeddings")) for site in first)
 
     def attentions(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
     ) -> tuple[Site, ...]:
         """What attention adds to the residual stream, up to a factor of the configuration: see `residual`.
 
@@ -121,7 +123,9 @@ class Transformer(Network):
             "layer {} attention",
         )
 
-    def mlps(self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+    def mlps(
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+    ) -> tuple[Site, ...]:
         """What the MLP adds to the residual stream, experts and all: see `attentions`."""
         return self._each_position(
             layers,
@@ -131,7 +135,7 @@ class Transformer(Network):
         )
 
     def neurons(
-        self, *which: Any, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None
+        self, *which: Any, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
     ) -> tuple[Site, ...]:
         """The hidden units of MLPs, after their nonlinearity: one site a layer and unit, and position where given.
 
@@ -154,12 +158,14 @@ class Transformer(Network):
         return tuple(found)
 
     def queries(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
     ) -> tuple[Site, ...]:
         """The queries of attention heads, before positions are rotated in: one site a layer and head, as `heads`."""
         return self._projected("query", layers, positions)
 
-    def keys(self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+    def keys(
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+    ) -> tuple[Site, ...]:
         """The keys of attention, before positions are rotated in: one site a layer and key-value head.
 
         Where several query heads share a key, it is one site, which acts on all of them.
@@ -167,19 +173,23 @@ class Transformer(Network):
         return self._projected("key", layers, positions)
 
     def values(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
     ) -> tuple[Site, ...]:
         """The values of attention: one site a layer and key-value head, as `keys`."""
         return self._projected("value", layers, positions)
 
-    def _projected(self, kind: str, layers: Sequence[int] | None, positions: Sequence[int] | None) -> tuple[Site, ...]:
+    def _projected(
+        self, kind: str, layers: Sequence[int] | None, positions: Sequence[int | str] | None
+    ) -> tuple[Site, ...]:
         found: list[Site] = []
         for layer in self._layers(layers):
             of = self._layout(layer)[kind]
             found += self._numbered(layer, of.path, kind, of.units, positions, "output")
         return tuple(found)
 
-    def heads(self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+    def heads(
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+    ) -> tuple[Site, ...]:
         """The attention heads: one site a layer and query head, and position where some are given.
 
         A head is what it hands to the output projection of its attention: units h*d to (h+1)*d of that input, for heads
@@ -196,7 +206,7 @@ class Transformer(Network):
     def _each_position(
         self,
         layers: Sequence[int] | None,
-        positions: Sequence[int] | None,
+        positions: Sequence[int | str] | None,
         of: Callable[[int], Site],
         word: str,
     ) -> tuple[Site, ...]:
@@ -206,10 +216,10 @@ class Transformer(Network):
                 of(layer),
                 position=position,
                 name=word.format(layer) + ("" if position == EACH else f" @ {position}"),
-                coordinates=(("layer", layer, layer), ("position", position, _rank(position))),
+                coordinates=(("layer", layer, layer), ("position", label, rank)),
             )
             for layer in self._layers(layers)
-            for position in ([EACH] if positions is None else map(index, positions))
+            for position, label, rank in ([(EACH, EACH, 0)] if positions is None else ranked(positions))
         )
 
     @staticmethod
@@ -218,7 +228,7 @@ class Transformer(Network):
         path: str,
         kind: str,
         units: Sequence[tuple[int, ...]],
-        positions: Sequence[int] | None,
+        positions: Sequence[int | str] | None,
         end: Literal["input", "output"],
     ) -> list[Site]:
         """One site a head, or whatever is counted, and position where some are given."""
@@ -232,11 +242,11 @@ class Transformer(Network):
                 coordinates=(
                     ("layer", layer, layer),
                     (kind, number, number),
-                    *(() if position is None else (("position", position, _rank(position)),)),
+                    *(() if position is None else (("position", label, rank),)),
                 ),
             )
             for number, own in enumerate(units)
-            for position in ([None] if positions is None else map(index, positions))
+            for position, label, rank in ([(None, None, 0)] if positions is None else ranked(positions))
         ]
 
     def _layers(self, layers: Sequence[int] | None) -> list[int]:
@@ -369,7 +379,8 @@ class Transformer(Network):
         kind = part or numbered
         if before and kind:
             return super().place(spelling)
-        where: dict[str, Any] = {"layers": [int(layer)], "positions": None if position is None else [int(position)]}
+        at = position if position is None or position.startswith("{") else int(position)
+        where: dict[str, Any] = {"layers": [int(layer)], "positions": None if at is None else [at]}
         if kind is None:
             return self.residual(**where, at="before" if before else "after")[0]
         found: tuple[Site, ...] = getattr(self, KINDS[kind])(**where)
@@ -382,8 +393,3 @@ class Transformer(Network):
 
 def _site_of(part: Part) -> Site:
     return Site(part.path, leaf=part.leaf)
-
-
-def _rank(position: int | str) -> int:
-    """Positions that count from the end stand behind those that count from the beginning."""
-    return 0 if isinstance(position, str) else position if position >= 0 else 10**9 + position
