@@ -121,7 +121,9 @@ class Scan(Effects):
                     f"Maps of {self.metric} and of {other.metric} do not share one scale. Draw them apart."
                 )
         quantity = self.quantity if effect == "nie" else "recovery of TIE"
-        return heatmap([scan._panel(effect, quantity) for scan in (self, *others)], quantity=quantity, top=top)
+        of = "pairs" if effect == "nie" and self.binary else "the total effect"
+        panels = [scan._panel(effect, quantity) for scan in (self, *others)]
+        return heatmap(panels, quantity=f"{quantity} (share of {of})", top=top)
 
     @property
     def quantity(self) -> str:
