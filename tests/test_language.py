@@ -154,11 +154,39 @@ def test_sites_are_named_and_chosen(lm):
 
 def test_layers_and_positions_are_whole_numbers(lm):
     assert lm.residual(layers=np.arange(2), positions=torch.tensor([1])) == lm.residual(layers=[0, 1], positions=[1])
-    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}):
+    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}, {"layers": ["1"]}):
         with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
             lm.residual(**wrong)
     with pytest.raises(errors.WrongInput, match=re.escape("positions is one position, '{city}'. Give a list")):
         lm.residual(positions="{city}")
+
+
+@pytest.mark.parametrize("kind", ["residual", "attentions", "mlps", "heads", "queries", "keys", "values", "neurons"])
+def test_layers_and_positions_are_lists_that_name_each_once(lm, kind):
+    of = getattr(lm, kind)
+    for wrong, said in (
+        ({"layers": 1}, "layers is one layer, 1. Give a list of them: [1]."),
+        ({"layers": "1"}, "layers is one layer, '1'."),
+        ({"positions": "each"}, "positions is one position, 'each'."),
+        ({"positions": torch.tensor(3)}, "positions is one position, tensor(3)."),
+        ({"layers": [1, 0, 1]}, "layers=[1, 0, 1] names 1 twice. What is measured once is measured."),
+        ({"positions": (2, -1, 2)}, "positions=[2, -1, 2] names 2 twice."),
+        ({"positions": ["{city}", 3, "{city}"]}, "positions=['{city}', 3, '{city}'] names '{city}' twice."),
+    ):
+        with pytest.raises(errors.WrongInput, match=re.escape(said)):
+            of(**wrong)
+    assert of(layers=[]) == of(positions=[]) == ()
+    if kind == "neurons":
+        with pytest.raises(errors.WrongInput, match=re.escape("layers=[1, 1] names 1 twice.")):
+            lm.neurons(1, layers=[1])
+
+
+def test_a_model_without_weights_is_refused_when_it_is_wrapped():
+    with torch.device("meta"):
+        module = tiny.model()
+    with pytest.raises(errors.WrongInput, match="is on the meta device: it has a shape and no values") as wrong:
+        ip.LanguageModel(module)
+    assert str(wrong.value).startswith("'model.embed_tokens.weight'")
 
 
 def test_a_map_is_labelled_by_tokens(lm):

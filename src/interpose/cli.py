@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -84,6 +86,7 @@ def scan(
             positions=positions,
             batch_size=batch_size,
             say=typer.echo,
+            width=get_terminal_size().columns if sys.stdout.isatty() else None,
         )
 
 

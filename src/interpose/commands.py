@@ -15,7 +15,7 @@ from torch import nn
 
 from . import metrics
 from .errors import NoEffect, WrongInput, WrongMetric, suggest
-from .grid import axes_of
+from .grid import axes_of, drawn_axes
 from .language import LanguageModel
 from .maps import Scan
 from .network import Network
@@ -145,8 +145,11 @@ def scanned(
     positions: str | None,
     batch_size: int,
     say: Callable[[str], Any],
+    width: int | None = None,
 ) -> None:
     """Scan a language model with the pairs of a file, say what was found, and save it in a folder.
+
+    width: of the terminal, if it is one: what is said fits into it, and files hold all.
 
     Every finished batch is kept in the folder, from where a scan that was stopped goes on. All that is asked is read
     before the model is.
@@ -167,7 +170,7 @@ def scanned(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffect)  # the table's notes tell it
         found = scan(lm, given, sites_of(lm, sites, **where), scored, batch_size=batch_size, store=out / "store")
-    say(f"{found.table()}")
+    say(found.table().within(width) if width else f"{found.table()}")
     _save(found, out, say)
     say(f"\nSaved in {out}/")
 
@@ -178,10 +181,10 @@ def _save(found: Scan, out: Path, say: Callable[[str], Any]) -> None:
     whole = found.table(most=len(found.places))
     (out / "table.txt").write_text(f"{whole}\n", encoding="utf-8")
     _write_table(whole, out / "table.csv")
-    if len(axes := axes_of(found.places)) > 2:
+    if len(axes := drawn_axes(axes_of(found.places))[0]) > 2:
         say(
-            f"\nNo picture: a map has two axes, and these places have {', '.join(axes)}. Without --positions they have "
-            "one less."
+            f"\nNo picture: a map has two axes, and these places have {', '.join(axes)}. With one layer, one position, "
+            "or without --positions they have one less."
         )
     else:
         _write_picture(found.heatmap(), out / "map")

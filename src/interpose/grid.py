@@ -43,6 +43,15 @@ def cells_of(groups: Sequence[Group], axes: dict[str, list[Any]]) -> tuple[NDArr
     return tuple(np.array([index[place[axis]] for place in where]) for axis, index in at.items())
 
 
+def drawn_axes(axes: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """The axes to draw, and what is the same everywhere: of more than two, the last that have one label go."""
+    drawn, same = dict(axes), {}
+    for axis in reversed(axes):
+        if len(drawn) > 2 and len(axes[axis]) == 1:
+            (same[axis],) = drawn.pop(axis)
+    return drawn, same
+
+
 def label_of(group: Group) -> str:
     """What a group is called."""
     return " + ".join(map(str, group))

@@ -114,14 +114,26 @@ def part_of(prompt: Any, position: str) -> tuple[Any, int | None]:
     return parts[name], None if nth is None else int(nth)
 
 
-def ranked(positions: Sequence[int | str]) -> list[tuple[int | str, int | str, int]]:
+def ranked(positions: Sequence[int | str]) -> list[tuple[Any, Any, int]]:
     """Positions, their labels, and their ranks on an axis: numbers before those from the end, names as they are given.
 
     Raises WrongInput for a single one, whose letters would be taken for positions.
     """
-    if isinstance(positions, str | int):
-        raise WrongInput(f"positions is one position, {positions!r}. Give a list of them: [{positions!r}].")
-    found = [position if isinstance(position, str) else index(position) for position in positions]
+    found = listed("position", positions, names=True)
     if any(isinstance(position, str) for position in found):  # then labels are texts, as on any axis of one kind
         return [(position, str(position), i) for i, position in enumerate(found)]
-    return [(p, p, p if p >= 0 else 10**9 + p) for p in found if isinstance(p, int)]
+    return [(p, p, p if p >= 0 else 10**9 + p) for p in found]
+
+
+def listed(word: str, given: Any, *, names: bool = False) -> list[Any]:
+    """The whole numbers of a list, of layers or of positions, each of them once; names: texts may be among them.
+
+    Raises WrongInput for one that is in no list, and for one that is there twice.
+    """
+    if isinstance(given, str) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
+        raise WrongInput(f"{word}s is one {word}, {given!r}. Give a list of them: [{given!r}].")
+    found = [one if names and isinstance(one, str) else index(one) for one in given]
+    if len(set(found)) < len(found):
+        twice = next(one for one in found if found.count(one) > 1)
+        raise WrongInput(f"{word}s={found} names {twice!r} twice. What is measured once is measured.")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 
@@ -24,6 +25,24 @@ class Table:
         return "\n".join([self.title, "", lines[0], rule, *lines[1:], *([""] if self.notes else []), *self.notes])
 
     __repr__ = __str__
+
+    def within(self, width: int) -> str:
+        """The table in lines of so many characters: sentences are broken, and columns before the last left out.
+
+        What is left out is said below. Two columns and the last one stay, however wide they are.
+        """
+        shown = list(range(len(self.columns)))
+        while len(shown) > 3 and len(str(self._only(shown)).split("\n")[3]) > width:
+            del shown[-2]
+        left = [self.columns[j] for j in range(len(self.columns)) if j not in shown]
+        notes = (*self.notes, *([f"Left out, for want of room: {', '.join(left)}."] if left else []))
+        title, *lines = str(self._only(shown)).split("\n")
+        return "\n".join([fill(title, width), *lines, *([""] if notes else []), *(fill(note, width) for note in notes)])
+
+    def _only(self, columns: Sequence[int]) -> Table:
+        """Some of the columns, without notes."""
+        rows = tuple(tuple(row[j] for j in columns) for row in self.rows)
+        return Table(self.title, tuple(self.columns[j] for j in columns), rows)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from operator import index
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from .errors import AmbiguousSite, WrongInput
 from .families import FACTORS, Layout, Part, Parts, Watched, acts_as_said, attention_of, layouts, parts_of, watched_in
-from .named import ranked
+from .named import listed, ranked
 from .network import Network
 from .sites import EACH, Site
 from .taps import call
@@ -146,7 +145,8 @@ class Transformer(Network):
         if any(isinstance(one, str | Site) for one in which):
             return super().neurons(*which)
         found: list[Site] = []
-        for layer in self._layers([*which, *(layers or ())] or None):
+        given = [*which, *([] if layers is None else listed("layer", layers))]
+        for layer in self._layers(given if which or layers is not None else None):
             hidden = self._parts(layer).hidden if self._mlp(layer) else None
             if hidden is None:
                 raise WrongInput(
@@ -211,6 +211,7 @@ class Transformer(Network):
         word: str,
     ) -> tuple[Site, ...]:
         """One site a layer and position, or one a layer that stands for each of its positions."""
+        where = [(EACH, EACH, 0)] if positions is None else ranked(positions)
         return tuple(
             replace(
                 of(layer),
@@ -219,7 +220,7 @@ class Transformer(Network):
                 coordinates=(("layer", layer, layer), ("position", label, rank)),
             )
             for layer in self._layers(layers)
-            for position, label, rank in ([(EACH, EACH, 0)] if positions is None else ranked(positions))
+            for position, label, rank in where
         )
 
     @staticmethod
@@ -232,6 +233,7 @@ class Transformer(Network):
         end: Literal["input", "output"],
     ) -> list[Site]:
         """One site a head, or whatever is counted, and position where some are given."""
+        where = [(None, None, 0)] if positions is None else ranked(positions)
         return [
             Site(
                 path,
@@ -246,15 +248,15 @@ class Transformer(Network):
                 ),
             )
             for number, own in enumerate(units)
-            for position, label, rank in ([(None, None, 0)] if positions is None else ranked(positions))
+            for position, label, rank in where
         ]
 
     def _layers(self, layers: Sequence[int] | None) -> list[int]:
         count = len(self.blocks())
-        wanted = range(count) if layers is None else layers
+        wanted = list(range(count)) if layers is None else listed("layer", layers)
         if wrong := [layer for layer in wanted if not 0 <= layer < count]:
             raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {count - 1}.")
-        return [index(layer) for layer in wanted]
+        return wanted
 
     def _projection(self, layer: int) -> tuple[str, int, int]:
         """The path of a block's output projection, how many heads it projects, and their width."""

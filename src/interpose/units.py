@@ -114,6 +114,12 @@ def refuse_uninspectable(module: nn.Module) -> None:
                 f"{path or 'The module'!r} is a {kind}: compiled, scripted or replicated modules do not run the hooks "
                 "that read and write. Pass the module it was made from."
             )
+    held = [path for path, parameter in module.named_parameters() if parameter.is_meta]
+    if held and not any(hasattr(part, "_hf_hook") for part in module.modules()):  # which fetches weights when they run
+        raise WrongInput(
+            f"{held[0]!r} is on the meta device: it has a shape and no values, so that nothing can be run. Load "
+            "weights into the module first."
+        )
 
 
 def refuse_recomputed(where: object) -> None:
