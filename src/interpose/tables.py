@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import TextWrapper
 from typing import Any
 
 
@@ -37,7 +37,8 @@ class Table:
         left = [self.columns[j] for j in range(len(self.columns)) if j not in shown]
         notes = (*self.notes, *([f"Left out, for want of room: {', '.join(left)}."] if left else []))
         title, *lines = str(self._only(shown)).split("\n")
-        return "\n".join([fill(title, width), *lines, *([""] if notes else []), *(fill(note, width) for note in notes)])
+        fill = TextWrapper(width, break_long_words=False, break_on_hyphens=False).fill
+        return "\n".join([fill(title), *lines, *([""] if notes else []), *map(fill, notes)])
 
     def _only(self, columns: Sequence[int]) -> Table:
         """Some of the columns, without notes."""
