@@ -92,6 +92,8 @@ ORDER = [
     ("families", "gguf_files"),
     "transformer",
     "forms",
+    ("generated", "steps"),
+    "generation",
     "language",
     "certificates",
     "checks",

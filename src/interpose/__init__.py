@@ -13,6 +13,7 @@ from .comparison import compare
 from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
 from .effects import effects, interchange
 from .engine.question import Engine
+from .generated import Generated
 from .interventions import Add, Chain, Noise, Scale, Set
 from .language import LanguageModel
 from .metrics import Matches, logit_difference, matches, value
@@ -34,6 +35,7 @@ __all__ = [
     "CausalModel",
     "Chain",
     "Engine",
+    "Generated",
     "LanguageModel",
     "Matches",
     "Mean",
