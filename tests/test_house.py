@@ -95,6 +95,7 @@ ORDER = [
     ("generated", "steps"),
     "generation",
     "language",
+    "prompted",
     "certificates",
     "checks",
     "identity",

@@ -21,6 +21,7 @@ from .model import Model, Run
 from .named import Prompt
 from .network import Network
 from .pairs import Pairs
+from .prompted import Prompted
 from .rivals import distinguish
 from .saved import load, save
 from .search.discover import discover
@@ -44,6 +45,7 @@ __all__ = [
     "Noise",
     "Pairs",
     "Prompt",
+    "Prompted",
     "Resample",
     "Run",
     "Scale",
