@@ -106,6 +106,7 @@ ORDER = [
     "saved",
     "effects",
     ("ablations", "circuits"),
+    "tracing",
     "abstraction",
     "rivals",
     ("search.scan",),

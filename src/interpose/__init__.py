@@ -27,6 +27,7 @@ from .saved import load, save
 from .search.discover import discover
 from .search.scan import scan
 from .sites import EACH, Site
+from .tracing import Traced, trace
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Scale",
     "Set",
     "Site",
+    "Traced",
     "Variable",
     "ablate",
     "circuit",
@@ -69,5 +71,6 @@ __all__ = [
     "matches",
     "save",
     "scan",
+    "trace",
     "value",
 ]
