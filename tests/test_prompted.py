@@ -20,7 +20,7 @@ PLACES = {
 }
 
 
-def hooked(module, ids, seen=None, edits=None):
+def hooked(module, ids, seen=None, edits=None, **options):
     """The last logits of a run in which hooks keep what modules give (seen) or replace it (edits): path:end -> f."""
 
     def first(output):
@@ -42,7 +42,7 @@ def hooked(module, ids, seen=None, edits=None):
             handles.append(part.register_forward_hook(lambda _m, _a, out, f=keep: _with(out, f(first(out)))))
     try:
         with torch.no_grad():
-            return module(ids).logits[:, -1]
+            return module(ids, **options).logits[:, -1]
     finally:
         for handle in handles:
             handle.remove()
