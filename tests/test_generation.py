@@ -495,3 +495,24 @@ def test_steps_count_the_passes():
     assert at(4) == at((4,)) == [1] and at(7) == [4] and at(8) == at((3, 4)) == []
     assert steps.within(ip.Site("x", position=(4,)), 1).position == (0,)
     assert np.array_equal(list(steps.span(ip.Site("x"), 3)), [6])
+
+
+def test_positions_with_names_are_counted_in_the_prompt():
+    lm = ip.LanguageModel(tiny.model("llama"), tiny.tokenizer())
+    prompts = [ip.Prompt(capitals.PROMPT, city=city) for city in ("Rome", "Oslo")]
+    (at,) = lm.positions([str(prompt) for prompt in prompts], [" Rome", " Oslo"])
+    name = "layer 1 @ {city[-1]}"
+    with torch.no_grad():
+        found = lm.generate(prompts, tokens=3, stop=[], write={name: ip.Scale(3)}, read=[name])
+        wanted = lm.generate(list(map(str, prompts)), tokens=3, stop=[], write={f"layer 1 @ {at}": ip.Scale(3)})
+        assert torch.equal(found.logits, wanted.logits) and found.ids == wanted.ids
+        assert str(found.ledger[0][0].place) == name and found.ledger[0][0].size == 64
+        assert found.steps[0][name].shape == (2, 32)
+        with pytest.raises(errors.OverlappingWrites):
+            lm.generate(prompts, tokens=3, write={name: ip.Scale(3), f"layer 1 @ {at}": 0.0})
+        with pytest.raises(errors.WrongPairs) as refused:
+            lm.generate(["The city of Rome", "The city"], tokens=3)
+    assert str(refused.value) == (
+        "These prompts have 2 forms: other lengths, or the same names at other positions. Prompts that generate "
+        "together have one: generate from each apart."
+    )

@@ -195,3 +195,24 @@ def test_tracing_refuses_what_it_cannot_do():
         net.module[0].weight.zero_()
     with pytest.raises(errors.WrongInput, match=r"^What stands at the noisy places does not vary\. Give the noise a"):
         ip.trace(net, numbers(4), ["1"], ip.value, noisy=["0[1]"])
+
+
+def test_prompts_of_unequal_length_have_the_noise_they_have_together_or_apart():
+    lm = ip.LanguageModel(architectures.build("llama").double())
+    prompts = [row[:n] for row, n in zip(IDS.tolist(), (5, 3, 4), strict=True)]
+    pairs = ip.Pairs(base=prompts, source=prompts[::-1])
+
+    def first(logits, _):
+        return logits[:, 0]
+
+    options = {"noisy": lm.embeddings(positions=[-2]), "std": 0.5, "samples": 2, "seed": 1}
+    whole = ip.trace(lm, pairs, lm.residual(layers=[1], positions=[-1, -2]), first, **options)
+    parts = ip.trace(lm, pairs, lm.residual(layers=[1], positions=[-1, -2]), first, **options, batch_size=1)
+    np.testing.assert_allclose(whole.restored, parts.restored, atol=1e-9)
+    np.testing.assert_allclose(whole.corrupted, parts.corrupted, atol=1e-9)
+    noise = ip.ablate(lm, pairs, lm.residual(layers=[1], positions=[-1]), first, by=ip.Noise(0.1), samples=2)
+    apart = ip.ablate(
+        lm, pairs, lm.residual(layers=[1], positions=[-1]), first, by=ip.Noise(0.1), samples=2, batch_size=1
+    )
+    np.testing.assert_allclose(noise.y, apart.y, atol=1e-9)
+    assert np.abs(noise.effect).min() > 0 and np.abs(whole.te).min() > 0

@@ -5,8 +5,8 @@ A value that no input gives leaves the data, and what the network then does may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -180,7 +180,7 @@ class RowNoise:
     seed: int
     sample: int
     place: int
-    pairs: range
+    pairs: Sequence[int]
 
     def __call__(self, old: Any) -> Tensor:
         if not isinstance(old, Tensor) or old.ndim == 0 or len(old) != len(self.pairs):
@@ -189,6 +189,10 @@ class RowNoise:
         seeds = ([self.seed, self.sample, self.place, i] for i in self.pairs)
         noise = [np.random.default_rng(seed).normal(size=old.shape[1:]) for seed in seeds]
         return old + torch.as_tensor(self.std * np.stack(noise)).to(old)
+
+    def of_rows(self, rows: Sequence[int]) -> RowNoise:
+        """The noise of some of these pairs, where others run apart."""
+        return replace(self, pairs=[self.pairs[row] for row in rows])
 
 
 def check_samples(samples: Any) -> None:

@@ -19,7 +19,7 @@ from .model import Run, assigned, several
 from .network import checked_writes
 from .sites import Site
 from .steps import Steps, planned
-from .taps import RunTaps, call
+from .taps import RunTaps, call, refuse_overlap
 from .units import at_rest
 
 CACHES = ("past_key_values", "cache_params")
@@ -57,9 +57,13 @@ def generate(
 ) -> Generated:
     """What a language model writes after a prompt: see `LanguageModel.generate`."""
     choose = _chosen(lm, tokens, temperature, seed, stop)
-    reads = list(dict.fromkeys(lm.place(spelling) for spelling in several(read, "read")))
-    given = {lm.place(spelling): new for spelling, new in assigned(write).items()}
-    kwargs = _taken(lm, lm.arguments(prompt, [*reads, *given])[1])
+    asked = [lm.place(spelling) for spelling in several(read, "read")]
+    news = {lm.place(spelling): new for spelling, new in assigned(write).items()}
+    prompts, place = _counted(lm, prompt, [*asked, *news])
+    reads, given = list(dict.fromkeys(map(place, asked))), {place(site): new for site, new in news.items()}
+    if len(given) < len(news):
+        refuse_overlap(*[site for site in news if [*map(place, news)].count(place(site)) > 1][:2])
+    kwargs = _taken(lm, lm.arguments(prompts, [*reads, *given])[1])
     main = kwargs.get("decoder_input_ids", kwargs["input_ids"])
     steps = Steps(main.shape[1], kwargs["input_ids"].shape[1], tokens, lm.encoder)
     writes = planned(steps, given)
@@ -67,7 +71,7 @@ def generate(
         checked_writes(lm, {site: plan[step] for site, plan in writes.items() if step in plan})
     for site in reads:
         steps.check(site)
-    runs, chosen = _stepped(lm, kwargs, steps, reads, writes, choose)
+    runs, chosen = _stepped(lm, place, kwargs, steps, reads, writes, choose)
     lengths = _lengths(chosen, choose.ends)
     named = {site: plan for site, plan in writes.items() if steps.are_named(site, given[site])}
     _check_fired(runs, reads, writes, named)
@@ -127,6 +131,7 @@ class _StepTaps(RunTaps):
 
 def _stepped(
     lm: Any,
+    place: Callable[[Any], Site],
     kwargs: dict[str, Any],
     steps: Steps,
     reads: Sequence[Site],
@@ -149,7 +154,7 @@ def _stepped(
             raise
         ledger = tuple(_named(entry, here) for entry in taps.ledger())
         values = {here[there]: value for there, value in taps.values.items()}
-        runs.append(Run(lm.outcome(output), values, ledger, lm.place))
+        runs.append(Run(lm.outcome(output), values, ledger, place))
         token = choose(runs[-1].output).to(main.device)
         if step:
             token = torch.where(ended, chosen[-1], token)
@@ -175,10 +180,30 @@ def _next(given: Mapping[str, Any], output: Any, cache: str, token: Tensor) -> d
     return {**kwargs, "decoder_input_ids": token, "encoder_outputs": encoded}
 
 
+def _counted(lm: Any, prompt: Any, sites: Sequence[Site]) -> tuple[Any, Callable[[Any], Site]]:
+    """The prompts, and what a spelling means in them: a site whose position, where it has a name, is counted.
+
+    Raises WrongPairs for prompts of several forms.
+    """
+    forms = lm.forms(prompt, sites)
+    if forms is None:
+        return prompt, lm.place
+    if len(forms) > 1:
+        raise WrongPairs(
+            f"These prompts have {len(forms)} forms: other lengths, or the same names at other positions. Prompts that "
+            "generate together have one: generate from each apart."
+        )
+    (form,) = forms
+
+    def place(spelling: Any) -> Site:
+        site = lm.place(spelling)
+        return form.sites.get(site) or _counted(lm, prompt, [site])[1](site) if site.is_named else site
+
+    return form.inputs, place
+
+
 def _taken(lm: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the first pass, with a cache. Raises WrongInput for what later passes would not be given."""
-    if not bool(torch.as_tensor(kwargs.get("attention_mask", True)).all()):
-        raise WrongPairs("These prompts are padded. Prompts that generate together have equally many tokens.")
     unknown = [name for name in kwargs if name not in TAKEN]
     if unknown or "input_ids" not in kwargs:
         raise WrongInput(

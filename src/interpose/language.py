@@ -160,7 +160,7 @@ class LanguageModel(Transformer):
         """One forward pass, or one for each form of prompts: see `Network.run`, and `forms.py`."""
         reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
         writes = {self.place(spelling): as_intervention(new) for spelling, new in assigned(write).items()}
-        parts = self._forms(inputs, [*reads, *writes])
+        parts = self.forms(inputs, [*reads, *writes])
         if parts is None:
             return super().run(inputs, read=reads, write=write)
         given = [checked_writes(self, form.writes(writes)) for form in parts]
@@ -173,7 +173,7 @@ class LanguageModel(Transformer):
     def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
         """As `Network.sweep`, for every form of prompts by itself."""
         given = [{self.place(at): as_intervention(new) for at, new in assigned(one).items()} for one in writes]
-        parts = self._forms(inputs, list(dict.fromkeys(site for one in given for site in one)))
+        parts = self.forms(inputs, list(dict.fromkeys(site for one in given for site in one)))
         if parts is None:
             return super().sweep(inputs, writes, metric=metric)
         if not isinstance(metric, Scored):
@@ -197,7 +197,8 @@ class LanguageModel(Transformer):
         if not isinstance(base, Mapping) and not isinstance(source, Mapping):
             check_alike(self, self._prompts(base), self._prompts(source), [self.place(place) for place in places])
 
-    def _forms(self, inputs: Any, sites: Sequence[Site]) -> list[Form] | None:
+    def forms(self, inputs: Any, sites: Sequence[Site]) -> list[Form] | None:
+        """The forms that prompts have, which run apart; None where there is one, and no position has a name."""
         rows = without_pads(inputs) if isinstance(inputs, Mapping) else inputs
         if isinstance(rows, Mapping) or (isinstance(rows, Tensor | np.ndarray) and not any(s.is_named for s in sites)):
             return None
