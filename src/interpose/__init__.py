@@ -13,6 +13,7 @@ from .comparison import compare
 from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
 from .effects import effects, interchange
 from .engine.question import Engine
+from .generated import Generated
 from .interventions import Add, Chain, Noise, Scale, Set
 from .language import LanguageModel
 from .metrics import Matches, logit_difference, matches, value
@@ -20,11 +21,13 @@ from .model import Model, Run
 from .named import Prompt
 from .network import Network
 from .pairs import Pairs
+from .prompted import Prompted
 from .rivals import distinguish
 from .saved import load, save
 from .search.discover import discover
 from .search.scan import scan
 from .sites import EACH, Site
+from .tracing import Traced, trace
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "CausalModel",
     "Chain",
     "Engine",
+    "Generated",
     "LanguageModel",
     "Matches",
     "Mean",
@@ -42,11 +46,13 @@ __all__ = [
     "Noise",
     "Pairs",
     "Prompt",
+    "Prompted",
     "Resample",
     "Run",
     "Scale",
     "Set",
     "Site",
+    "Traced",
     "Variable",
     "ablate",
     "circuit",
@@ -65,5 +71,6 @@ __all__ = [
     "matches",
     "save",
     "scan",
+    "trace",
     "value",
 ]

@@ -190,7 +190,7 @@ def _flat(value: Any) -> Tensor:
 def _of_rows(new: Any, form: Form, site: Site) -> Any:
     """An intervention on some rows of a batch: what holds a value for every row holds those of these rows.
 
-    A function old -> new stays as it is, and sees these rows alone.
+    A function old -> new stays as it is, and sees these rows alone, unless it has `of_rows`, which gives its own.
     """
     match new:
         case Set(value) | Add(value):
@@ -199,7 +199,7 @@ def _of_rows(new: Any, form: Form, site: Site) -> Any:
             return replace(new, factor=_taken(factor, form, site, new.broadcast))
         case Chain(steps):
             return Chain(*(_of_rows(step, form, site) for step in steps))
-    return new
+    return new.of_rows(form.rows) if hasattr(new, "of_rows") else new
 
 
 def _taken(value: Any, form: Form, site: Site, broadcast: bool) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from .engine.question import ALL, Engine
 from .errors import MissingPart, WrongInput, WrongPairs
 from .forms import Form, check_alike, counted, forms, joined, scores_of, without_pads, work_of
+from .generated import Generated
+from .generation import cache_of, generate
 from .gguf_files import converted
 from .interventions import as_intervention
 from .metrics import Scored
@@ -157,7 +160,7 @@ class LanguageModel(Transformer):
         """One forward pass, or one for each form of prompts: see `Network.run`, and `forms.py`."""
         reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
         writes = {self.place(spelling): as_intervention(new) for spelling, new in assigned(write).items()}
-        parts = self._forms(inputs, [*reads, *writes])
+        parts = self.forms(inputs, [*reads, *writes])
         if parts is None:
             return super().run(inputs, read=reads, write=write)
         given = [checked_writes(self, form.writes(writes)) for form in parts]
@@ -170,7 +173,7 @@ class LanguageModel(Transformer):
     def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
         """As `Network.sweep`, for every form of prompts by itself."""
         given = [{self.place(at): as_intervention(new) for at, new in assigned(one).items()} for one in writes]
-        parts = self._forms(inputs, list(dict.fromkeys(site for one in given for site in one)))
+        parts = self.forms(inputs, list(dict.fromkeys(site for one in given for site in one)))
         if parts is None:
             return super().sweep(inputs, writes, metric=metric)
         if not isinstance(metric, Scored):
@@ -194,7 +197,8 @@ class LanguageModel(Transformer):
         if not isinstance(base, Mapping) and not isinstance(source, Mapping):
             check_alike(self, self._prompts(base), self._prompts(source), [self.place(place) for place in places])
 
-    def _forms(self, inputs: Any, sites: Sequence[Site]) -> list[Form] | None:
+    def forms(self, inputs: Any, sites: Sequence[Site]) -> list[Form] | None:
+        """The forms that prompts have, which run apart; None where there is one, and no position has a name."""
         rows = without_pads(inputs) if isinstance(inputs, Mapping) else inputs
         if isinstance(rows, Mapping) or (isinstance(rows, Tensor | np.ndarray) and not any(s.is_named for s in sites)):
             return None
@@ -221,6 +225,48 @@ class LanguageModel(Transformer):
             start = getattr(getattr(self.module, "config", None), "decoder_start_token_id", None) or 0
             options |= {"decoder_input_ids": torch.full((len(ids), 1), start, device=self.device)}
         return (), {"input_ids": torch.as_tensor(ids, device=self.device), **options}
+
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        tokens: int = 20,
+        read: Iterable[Any] = (),
+        write: Mapping[Any, Any] = NOTHING,
+        temperature: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[int] | None = None,
+    ) -> Generated:
+        """What the model writes after a prompt, token after token, while places are read and written.
+
+        Step 0 is the pass of the prompt, T tokens; step k that of the k-th new token, which finds the earlier ones in
+        the model's cache: each token is processed once, and what was written to it lives on.
+        write: place -> value or intervention, for every step in which the place is met; or place -> {step: value}.
+        A position p from 0 on is that of the whole text, met in step 0 if p < T and else in step p - T + 1; -1 is the
+        last token of each pass. Without a position all tokens of a pass are meant.
+        read: places, read in every step in which they are met.
+
+        The likeliest token is taken, or with a temperature and a seed one is drawn; what else the model's generation
+        configuration says is not used. stop: ids of tokens that end a text, by default those the model names; [] none.
+        Runs in the gradient mode that holds outside; use torch.no_grad() for less memory.
+        Raises WrongInput for a step or position that cannot come, for options without an effect, and for modules
+        without a cache that stands for earlier tokens; NotFired for a place written or read in no step; and what `run`
+        raises.
+        """
+        return generate(
+            self, prompt, tokens=tokens, read=read, write=write, temperature=temperature, seed=seed, stop=stop
+        )
+
+    @cached_property
+    def cache(self) -> str:
+        """What the module calls its cache of earlier tokens, checked by value: see `generate`."""
+        return cache_of(self)
+
+    @property
+    def encoder(self) -> str | None:
+        """The path of the encoder of an encoder-decoder, None elsewhere."""
+        find: Any = getattr(self.module, "get_encoder", None)
+        return self.paths.get(find()) if _is_pair(self.module) and find is not None else None
 
     def trial(self, rows: int) -> Any:
         """So many rows of the tokens by which parts are checked, for both parts of an encoder-decoder."""
