@@ -107,6 +107,7 @@ ORDER = [
     "rivals",
     ("search.scan",),
     "drawing",
+    "reports.widgets",
     "discovery.kernels",
     "discovery.grammar",
     "discovery.responses",
