@@ -20,6 +20,7 @@ from .model import Model, Run
 from .named import Prompt
 from .network import Network
 from .pairs import Pairs
+from .reports.page import report
 from .rivals import distinguish
 from .saved import load, save
 from .search.discover import discover
@@ -63,6 +64,7 @@ __all__ = [
     "load",
     "logit_difference",
     "matches",
+    "report",
     "save",
     "scan",
     "value",
