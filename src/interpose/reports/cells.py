@@ -81,12 +81,10 @@ def pair_texts(found: Effects, most: int) -> list[tuple[str, str]]:
     """Base and source of each pair as text: tokens where the inputs are their numbers, otherwise the inputs."""
     pairs = found.pairs[:most]
     if pairs.tokens is not None and pairs.source_tokens is not None and not isinstance(pairs.base, list):
-        return [
-            ("".join(base), "".join(source)) for base, source in zip(pairs.tokens, pairs.source_tokens, strict=True)
-        ]
-    return [
-        (shown(base), shown(source)) for base, source in zip(examples(pairs.base), examples(pairs.source), strict=True)
-    ]
+        base, source = (["".join(row) for row in side] for side in (pairs.tokens, pairs.source_tokens))
+    else:
+        base, source = ([shown(one) for one in examples(side)] for side in (pairs.base, pairs.source))
+    return list(zip(base, source, strict=True))
 
 
 def rounded(values: Floats) -> list[float | None]:

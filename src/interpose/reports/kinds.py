@@ -40,28 +40,28 @@ def section_of(result: Any) -> Section:
     for kind, made in KINDS.items():
         if isinstance(result, kind):
             return made(result)
-    raise WrongInput(
-        f"A {type(result).__name__} is no result that a page can show. It shows {named([k.__name__ for k in KINDS], 20)}."
-    )
+    kinds = named([kind.__name__ for kind in KINDS], len(KINDS))
+    raise WrongInput(f"{type(result).__name__} is no kind of result that a page shows. There are {kinds}.")
 
 
 def _accuracy(found: Accuracy) -> Section:
     table = found.table()
+    sizes = list(dict.fromkeys(counted(row.size, "pair") for row in found.rows))
     return Section(
         kind="Interchange intervention accuracy",
         title="Does the network do what the hypothesis says?",
         asked=(
-            f"Variables of the hypothesis were interchanged at the places said to hold them, in {counted(len(found.rows), 'way')} "
-            f"({named([row.label for row in found.rows], 3)}), and the output was held against that of the hypothesis.",
+            "The values of variables were interchanged, in the network at the places that are said to hold them, in "
+            f"the hypothesis at the variables themselves, in {counted(len(found.rows), 'way')}; and the outputs of the "
+            "two were held against each other.",
         ),
         answer=tuple(of_accuracy(found)),
         parts=(
             Part("Each way of interchanging", table_widget(table, file="accuracy")),
             _failures("accuracy-failures", found.failures(), found.smallest),
         ),
-        notes=table.notes,
         origin=(
-            ("Interchanges", f"{len(found.rows)} ways, {named([f'{row.size:,}' for row in found.rows], 3)} pairs"),
+            ("Interchanges", f"{len(found.rows)} ways, each of {named(sizes)}"),
             ("Counts as the same", f"outputs at most {found.tol:.3g} apart"),
             ("Not recorded by this result", "the model, its weights, and the seed of the interchanges"),
         ),
@@ -69,7 +69,6 @@ def _accuracy(found: Accuracy) -> Section:
 
 
 def _found(found: Found) -> Section:
-    told, _, _ = found.explain().partition("\n\n")
     table = found.table()
     drawn = [Part("Network and algorithm", picture_widget(found.draw()))] if found.alignment is not None else []
     return Section(
@@ -81,7 +80,7 @@ def _found(found: Found) -> Section:
             f"{named(found.domain.names)}, with values of its neurons interchanged, and variables were looked for that "
             "explain what each neuron holds and what that does.",
         ),
-        answer=(told, f"The verdict is: {found.verdict}."),
+        answer=(*found.sentences(), f"The verdict: {found.verdict}."),
         parts=(
             *drawn,
             Part("What each place holds", table_widget(table, file="found")),
@@ -91,7 +90,7 @@ def _found(found: Found) -> Section:
         notes=found.limits,
         origin=(
             ("Model", found.model_name),
-            ("Weights, as they are now", origins.short(model_digest(found.network))),
+            (f"Weights as they are now{origins.HASHED}", origins.short(model_digest(found.network))),
             ("Inputs", f"{len(found.domain):,}, {'all there are' if found.domain.exhaustive else 'a sample'}"),
             ("Counts as no difference", f"at most {found.tol:.3g} (asked was {found.asked:.3g})"),
             ("Noise floor", f"{found.noise:.3g}"),
@@ -133,7 +132,7 @@ def _circuit(found: Circuit) -> Section:
             ("Model", found.model),
             ("Metric", found.metric),
             ("Inputs", origins.pairs_line(found.pairs)),
-            ("Hash of the data", origins.data_hash([found.pairs])),
+            (f"Data{origins.HASHED}", origins.data_hash(found.pairs)),
             ("Noise floor", f"{found.noise:.3g}"),
             ("Not recorded by this result", "the weights, and the seed of the resampling"),
         ),
@@ -146,8 +145,8 @@ def _comparison(found: Comparison) -> Section:
         kind=f"A comparison at {counted(len(found.labels), 'place')}",
         title=f"Where do {one} and {other} differ?",
         asked=(
-            f"The {found.quantity} of both, on {'the same pairs' if found.paired else 'pairs of their own'}; the interval "
-            "is of the difference itself.",
+            f"The {found.quantity} of both, on {'the same pairs' if found.paired else 'pairs of their own'}; the "
+            "interval is of the difference itself.",
         ),
         answer=tuple(of_comparison(found)),
         parts=(Part("Place by place", table_widget(found.table(), file="comparison")),),
@@ -163,7 +162,8 @@ def _rivalry(found: Rivalry) -> Section:
         kind="Two hypotheses",
         title=f"Which is right, {one} or {other}?",
         asked=(
-            f"{found.tried:,} interchanges at the places that both claim; the network ran those that tell the two apart.",
+            f"Of {found.tried:,} interchanges at the places that both claim, the network ran those of which the two "
+            "expect different outputs.",
         ),
         answer=(f"{capital(found.verdict)}.",),
         parts=(
@@ -183,15 +183,13 @@ def _ablated(found: Ablated) -> Section:
         title=f"What is lost where places are {found.by}?",
         model=found.model,
         asked=(f"In {counted(len(found.pairs), 'base input')}, each place of {found.model} was {found.by}.",),
-        answer=(
-            f"{largest} changes {found.metric} most: by {found.size.estimate.max():.3g} on average, in either direction.",
-        ),
+        answer=(f"{largest} changes {found.metric} most: by {found.size.estimate.max():.3g} on average, up or down.",),
         parts=(Part("Place by place", table_widget(table, file="ablation")),),
         notes=tuple(map(str, found.notes())),
         origin=(
             ("Model", found.model),
             ("Metric", found.metric),
-            ("Hash of the data", origins.data_hash([found.pairs])),
+            (f"Data{origins.HASHED}", origins.data_hash(found.pairs)),
             ("Noise floor", f"{found.noise:.3g}"),
             ("Mechanisms of the engine", ", ".join(found.work.mechanisms) or "not recorded"),
         ),
@@ -203,15 +201,13 @@ def _model(model: CausalModel) -> Section:
         (name, ", ".join(v.parents) or "an input", shown(list(v.domain)) if v.domain is not None else "")
         for name, v in model.variables.items()
     )
-    table = Table(
-        f"{counted(len(rows), 'variable')}, each with its parents", ("variable", "computed from", "domain"), rows
-    )
+    columns = ("variable", "computed from", "domain")
+    table = Table(f"{counted(len(rows), 'variable')}, each with its parents", columns, rows)
+    computed = [f"{name} from {named(v.parents)}" for name, v in model.variables.items() if v.parents]
     return Section(
         kind="A causal model",
         title=f"How {named(model.outputs)} is computed from {named(model.inputs)}",
-        answer=(
-            f"{named([f'{name} from {named(v.parents)}' for name, v in model.variables.items() if v.parents], 12)}.",
-        ),
+        answer=(f"It computes {named(computed, 12)}.",) if computed else (),
         parts=(*graph_parts(model), Part("Its variables", table_widget(table, file="variables"))),
     )
 
@@ -223,7 +219,7 @@ def _network(network: Network) -> Section:
         title=f"The neurons of {name}",
         model=name,
         parts=graph_parts(network),
-        origin=(("Weights, as they are now", origins.short(model_digest(network))),),
+        origin=((f"Weights as they are now{origins.HASHED}", origins.short(model_digest(network))),),
     )
 
 
@@ -255,7 +251,7 @@ def _failures(file: str, failed: list[dict[str, Any]], smallest: Any = ()) -> Pa
     rest = failed[: MOST - len(first)]
     keys = list(dict.fromkeys(key for one in (*first, *rest) for key in one))
     rows = tuple(tuple(shown(one.get(key, "")) for key in keys) for one in (*first, *rest))
-    lead = f", the smallest of each way first" if first else ""
+    lead = ", the smallest of each way first" if first else ""
     title = f"{len(failed):,} went otherwise{lead}"
     return Part("What failed", table_widget(Table(title, tuple(keys), rows), file=file))
 

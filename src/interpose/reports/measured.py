@@ -7,17 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..grid import axes_of
-from ..inputs import examples
 from ..maps import MANY, Scan, Scans, as_scan
 from ..results import Effects
-from ..statistics import number
 from ..tables import Table
 from . import origins
 from .cells import map_widget, pair_texts
 from .sections import Part, Section
 from .sentences import of_scan, of_scans
 from .tables import MOST, table_widget
-from .words import counted, named, shown
+from .words import counted, named
 
 WORST = 50
 """How many of the pairs that went furthest astray are listed."""
@@ -57,11 +55,8 @@ def section_of_scans(scans: Scans) -> Section:
     """Maps of the same places for several questions."""
     several = list(scans.values())
     subjects = list(dict.fromkeys(scan.subject for scan in several))
-    parts = [
-        part
-        for name, scan in scans.items()
-        for part in (*_tables(scan, f"Every place, for {name}"), *_short_of(scan, name))
-    ]
+    tables = [part for name, scan in scans.items() for part in _tables(scan, f"Every place, for {name}")]
+    short = [part for name, scan in scans.items() for part in _short_of(scan, name)]
     notes: dict[str, list[str]] = {}
     for name, scan in scans.items():
         for note in (*_of_table(scan), *origins.limits(scan)):
@@ -73,7 +68,7 @@ def section_of_scans(scans: Scans) -> Section:
         model=several[0].model,
         asked=_asked(several),
         answer=tuple(of_scans(scans)),
-        parts=(*_map(several), *parts),
+        parts=(*_map(several), *tables, *short),
         notes=tuple(note if len(names) == len(scans) else f"{named(names)}: {note}" for note, names in notes.items()),
         origin=_together(list(scans), told),
     )
@@ -86,19 +81,20 @@ def _asked(scans: Sequence[Scan]) -> tuple[str, ...]:
     """How it was asked, in sentences, with a pair as an example."""
     first = scans[0]
     sets = [f"{'all ' * one.pairs.exhaustive}{counted(len(one.pairs), 'pair')}{_which(one)}" for one in scans]
+    one = f"Each of {counted(len(first.places), 'place')}" if len(first.places) > 1 else "One place"
     said = [
-        f"In {named(sets)}, each of {counted(len(first.places), 'place')} of {first.model} took its value from the run of "
-        f"the source into the run of the base, and the other way round."
+        f"{one} of {first.model} was given, in the run of the base, the value that it has in the run of the source, "
+        f"and the other way round: in {named(sets)}."
     ]
     if first.binary:
         said.append(
-            f"An output counts where {first.metric} says yes; the {first.quantity} is the share of pairs in which it does "
-            "so with the place from the source, of those in which the untouched base does not."
+            f"The metric, {first.metric}, says yes or no to an output. IIA (interchange intervention accuracy) is how "
+            "often it says yes with the value from the source, of the pairs in which it says no to the untouched base."
         )
     else:
         said.append(
-            f"The output is measured by {first.metric}; the recovery is the share of its change from base to source that "
-            "the place brings by itself: 0 is nothing, 1 is all of it."
+            f"The metric is {first.metric}. Recovery is the share of its change from base to source that the place "
+            "brings by itself: 0 is nothing, 1 is all of it."
         )
     if len(first.pairs):
         (base, source), *_ = pair_texts(first, 1)
@@ -122,12 +118,11 @@ def _map(scans: Sequence[Scan]) -> tuple[Part, ...]:
     """The map, where the places have at most two axes; otherwise why there is none."""
     axes = axes_of(scans[0].places)
     if len(axes) > 2:
-        return (
-            Part("The map", None, (f"There is no map: it has two axes, and these places have {named(list(axes))}.",)),
-        )
+        said = f"There is none: a map has two axes, and these places have {named(list(axes))}."
+        return (Part("The map", None, (said,)),)
     if not any(len(scan.pairs) for scan in scans):
         return ()
-    said = "Violet is towards the source, orange away from it, white is nothing. Each cell opens its pairs."
+    said = "Violet is towards the source, orange away from it, no colour is nothing. Each cell opens its pairs."
     missing = [int(np.prod([len(labels) for labels in axes.values()])) - len(scan.places) for scan in scans]
     more = f" {counted(max(missing), 'cell')} of the map were not measured." if max(missing) else ""
     title = f"Map of {scans[0].quantity} for {named([scan.subject for scan in scans])}"
@@ -150,20 +145,16 @@ def _short_of(scan: Scan, name: str = "") -> list[Part]:
     if not chosen:
         return []
     failed = scan.failures(list(chosen[0]) if isinstance(chosen[0], tuple) else chosen[0])
+    texts = pair_texts(scan, len(scan.pairs))
     failed.sort(key=lambda one: -abs(one["expected"] - one["observed"]))
     label = scan.labels[scan.column(chosen[0])]
     heading = f"Where {label} falls short" + (f" for {name}" if name else "")
     if not failed:
-        said = f"Nowhere: {label}, the strongest, carries each of {counted(len(scan.pairs), 'pair')} to the source's output."
+        said = f"Nowhere: {label} carries each of {counted(len(scan.pairs), 'pair')} to the source's output."
         return [Part(heading, None, (said,))]
+    runs = ("untouched", "observed", "expected")
     rows = tuple(
-        (
-            str(one["pair"]),
-            shown(one["base"]),
-            shown(one["source"]),
-            *(f"{one[run]:.4g}" for run in ("untouched", "observed", "expected")),
-        )
-        for one in failed[:WORST]
+        (str(one["pair"]), *texts[one["pair"]], *(f"{one[run]:.4g}" for run in runs)) for one in failed[:WORST]
     )
     columns = ("pair", "base", "source", "base untouched", f"with {label} from the source", "source")
     of = f"{len(failed):,} of {counted(len(scan.pairs), 'pair')} are not carried all the way, the furthest first"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from importlib.metadata import version
 
 from ..errors import WrongStore
@@ -15,6 +13,7 @@ from .words import counted, named
 Origin = tuple[tuple[str, str], ...]
 KEPT = 16
 """How many digits of a hash are shown."""
+HASHED = ", SHA-256"
 
 
 def of_effects(found: Effects) -> Origin:
@@ -22,19 +21,17 @@ def of_effects(found: Effects) -> Origin:
     work = found.work
     lines = [
         ("Model", found.model),
-        ("Weights", _weights(found)),
+        (f"Weights{HASHED}", _weights(found)),
         ("Metric", found.metric),
         ("Pairs", pairs_line(found.pairs)),
-        ("Hash of the data", data_hash([found.pairs])),
+        (f"Data{HASHED}", data_hash(found.pairs)),
         ("Places", counted(len(found.places), "place") + _tests(found)),
         ("Counts as no difference", f"at most {found.tol:.3g} in the metric"),
         ("Noise floor", f"{found.noise:.3g}"),
         ("Counts as an effect", f"more than {found.delta:.3g}, unless told otherwise"),
         ("Mechanisms of the engine", ", ".join(work.mechanisms) or "not recorded"),
-        (
-            "Work",
-            f"{counted(work.forwards, 'forward pass').replace('passs', 'passes')} of {counted(work.rows, 'row')}, about {work.flops:.3g} FLOPs",
-        ),
+        ("Forward passes", f"{work.forwards:,}, of {counted(work.rows, 'row')} together"),
+        ("FLOPs of the sweeps", f"about {work.flops:.2g}" if work.flops else "not counted"),
     ]
     lines += [("The engine says", note) for note in work.notes]
     lines.append(("Seed of the intervals", "0"))
@@ -68,18 +65,16 @@ def pairs_line(pairs: Pairs) -> str:
     return f"{counted(len(pairs), 'pair')}, {clusters:,} of them independent of each other"
 
 
-def data_hash(several: Sequence[Pairs]) -> str:
+def data_hash(pairs: Pairs) -> str:
     """A hash of bases, sources, answers and targets, the same in any process."""
     unknown: list[str] = []
-    parts = [told((pairs.base, pairs.source, pairs.answers, pairs.targets, pairs.varies), unknown) for pairs in several]
-    if unknown:
-        return f"none: {unknown[0]} has no form to hash"
-    return short(hashlib.sha256("".join(parts).encode()).hexdigest())
+    digest = told((pairs.base, pairs.source, pairs.answers, pairs.targets, pairs.varies), unknown)
+    return f"none: {unknown[0]} has no form to hash" if unknown else short(digest)
 
 
 def short(digest: str) -> str:
     """The first digits of a hash."""
-    return f"{digest[:KEPT]} (SHA-256, first {KEPT} digits)"
+    return f"{digest[:KEPT]}…"
 
 
 def versions() -> str:

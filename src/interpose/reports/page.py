@@ -72,20 +72,19 @@ def as_json(value: Any) -> str:
 @cache
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     from markupsafe import Markup
 
-    environment.filters["figure"] = lambda widget: Markup(_figure(widget))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = _figure
     environment.filters["trusted"] = Markup
     return environment.from_string(_file("page.html"))
 
 
-def _figure(widget: Widget) -> str:
+def _figure(widget: Widget) -> Any:
     """A widget in its place: data, then what stands alone."""
-    from markupsafe import escape
+    from markupsafe import Markup, escape
 
-    return (
+    return Markup(
         f'<figure class="widget" data-kind="{escape(widget.kind)}" aria-label="{escape(widget.title)}">'
         f'<script type="application/json">{as_json(dict(widget.data))}</script>{widget.still}</figure>'
     )

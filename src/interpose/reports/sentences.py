@@ -30,8 +30,7 @@ def of_scan(scan: Scan) -> list[str]:
     if not len(scan.pairs):
         return ["Nothing was measured: there are no pairs."]
     chosen = [scan.column(place) for place in scan.mediators()]
-    said = [*where_it_is(scan), *_carried(scan, chosen)]
-    return [*said, *_confirmed(scan), *_negative(scan), *_open(scan)]
+    return [*where_it_is(scan), *_carried(scan, chosen), *_confirmed(scan), *_negative(scan), *_open(scan)]
 
 
 def of_scans(scans: Scans) -> list[str]:
@@ -43,10 +42,11 @@ def of_scans(scans: Scans) -> list[str]:
     said = [f"{place} carries {named(names)}" for place, names in carried.items()]
     summary = [f"In short: {'; '.join(said)}."] if 1 < len(said) <= 2 * GROUPS and len(scans) > 1 else []
     of_each = [
-        [sentence if scan.subject == name else f"{name}: {sentence}" for sentence in of_scan(scan)]
+        sentence if scan.subject == name else f"{name}: {sentence}"
         for name, scan in scans.items()
+        for sentence in of_scan(scan)
     ]
-    return [*summary, *(sentence for sentences in of_each for sentence in sentences)]
+    return [*summary, *dict.fromkeys(of_each)]
 
 
 def where_it_is(flow: Scan, share: float = SHARE) -> list[str]:
@@ -85,16 +85,16 @@ def _carried(scan: Scan, chosen: Sequence[int]) -> list[str]:
     for j in chosen:
         groups.setdefault((judgements[j].role, _how_much(scan, transfer, restores, judgements[j], j)), []).append(j)
     said = [
-        f"{named([scan.labels[j] for j in columns])} {_does(scan, role, len(columns))}{how}."
+        f"{named([scan.labels[j] for j in columns])} {_does(scan, role, len(columns))}"
+        f"{'each' if len(columns) > 1 else 'it'} {how}."
         for (role, how), columns in list(groups.items())[:GROUPS]
     ]
     left = sum(map(len, list(groups.values())[GROUPS:]))
     if left:
         said.append(f"{counted(left, 'more place')} mediate{'s' * (left == 1)}; the table has them.")
     if allowing:
-        said.append(
-            f"These intervals allow for {len(chosen)} having been chosen out of {scan.tests or len(scan.places)}."
-        )
+        among = scan.tests or len(scan.places)
+        said.append(f"These intervals allow for {len(chosen)} having been chosen out of {among:,}.")
     return said
 
 
@@ -102,7 +102,8 @@ def _does(scan: Scan, role: str, n: int) -> str:
     """What places of a role do, before how much."""
     s = "s" * (n == 1)
     if role == EITHER:
-        return f"move{s} the output either way, so that no share of the effect of {scan.subject} is {'its' if s else 'their'} own: "
+        own = "its own" if s else "their own"
+        return f"move{s} the output either way, so that no share of the effect of {scan.subject} is {own}: "
     if role in ("complete mediator", "mediator, in part"):
         return f"carr{'ies' if s else 'y'} {scan.subject}: "
     return f"mediate{s} {scan.subject} ({role}): "
@@ -114,13 +115,9 @@ def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, judgement: J
     if scan.binary:
         kept = scan.ybb < 1
         hits, n = int(scan.ybs[kept, j].sum()), int(kept.sum())
-        how = (
-            f"{hits:,} of {n:,} outputs moved to the source's"
-            if hits < n
-            else f"all {n:,} of {n:,} outputs moved to the source's"
-        )
+        how = f"moves {'all ' * (0 < hits == n)}{hits:,} of {n:,} outputs to the source's"
     else:
-        how = f"{transfer.shown(j)} of the effect"
+        how = f"brings {transfer.shown(j)} of the effect"
     undone = "" if judgement.role == "complete mediator" else f"; putting it back undoes {restores.shown(j)} of it"
     return f"{how} ({sure}){undone}"
 
@@ -177,8 +174,9 @@ def of_accuracy(found: Accuracy) -> list[str]:
     said = [
         f"The network did what the hypothesis says in {every}{hits:,} of {n:,} interchanges "
         f"({100 * LEVEL:.0f} % interval {low:.{digits}f} to {high:.{digits}f}).",
-        f"Without any intervention it would be {number(found.floor)} of them; with everything taken from one source it is "
-        f"{number(found.ceiling)}. Untouched, the two agree on {number(found.accuracy)} of the inputs.",
+        f"Without any intervention it would be {number(found.floor)} of them; with everything taken from one source it "
+        f"is {number(found.ceiling)}.",
+        f"Untouched, the two agree on {number(found.accuracy)} of the inputs.",
     ]
     worst = min(found.rows, key=lambda row: row.hits.mean())
     if hits < n:
