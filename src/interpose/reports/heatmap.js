@@ -92,7 +92,7 @@ interpose.widgets.heatmap = function (figure, data) {
     panel.replaceChildren(
       element("h4", {}, known.place + (data.maps.length > 1 ? `, for ${map.subject}` : "")),
       element("p", {}, `${known.verdict[0].toUpperCase()}${known.verdict.slice(1)}: ${known.role}. ${known.why}`),
-      element("p", {}, `${data.quantity} ${known.value[0]} (${known.value[1]}). Putting it back undoes ${known.restores[0]} (${known.restores[1]}).`),
+      element("p", {}, `${data.quantity[0].toUpperCase()}${data.quantity.slice(1)} ${known.value[0]} (${known.value[1]}). Putting it back undoes ${known.restores[0]} (${known.restores[1]}).`),
       element("p", {}, `Moved in full ${full}, in part ${part}, not at all ${none} of ${full + part + none} pairs.`),
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Pairs of the chosen cell" }, table),
       element("div", { class: "tools" },

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..grid import axes_of
-from ..maps import MANY, Scan, Scans, as_scan
+from ..maps import Scan, Scans, as_scan
 from ..results import Effects
 from ..tables import Table
 from . import origins
@@ -133,7 +133,7 @@ def _tables(scan: Scan, heading: str) -> list[Part]:
     table = scan.table(most=MOST)
     name = "-".join(("scan", *scan.pairs.varies))
     parts = [Part(heading, table_widget(table, title=f"What carries {scan.subject}, place by place", file=name))]
-    if scan.mediators() and (scan.confirmed is not None or len(scan.places) > MANY):
+    if scan.confirmed is not None and scan.mediators():
         chosen = scan.mediators().table(most=MOST)
         parts.append(Part("Those that mediate", table_widget(chosen, file=f"{name}-mediators"), chosen.notes))
     return parts
@@ -156,10 +156,11 @@ def _short_of(scan: Scan, name: str = "") -> list[Part]:
     rows = tuple(
         (str(one["pair"]), *texts[one["pair"]], *(f"{one[run]:.4g}" for run in runs)) for one in failed[:WORST]
     )
-    columns = ("pair", "base", "source", "base untouched", f"with {label} from the source", "source")
+    columns = ("pair", "base", "source", "Ybb", "Ybs", "Yss")
     of = f"{len(failed):,} of {counted(len(scan.pairs), 'pair')} are not carried all the way, the furthest first"
     more = f" (the first {WORST})" if len(failed) > WORST else ""
-    return [Part(heading, table_widget(Table(f"{of}{more}", columns, rows), file="short"), ())]
+    said = f"Ybs is the output with {label} from the source; where it is carried all the way, it is Yss."
+    return [Part(heading, table_widget(Table(f"{of}{more}", columns, rows), file="short", shown=10), (said,))]
 
 
 # -- notes and origin ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from ..accuracy import Accuracy
 from ..circuits import Circuit
 from ..comparison import Comparison
 from ..grid import axes_of
-from ..judgement import EITHER, Judgement
+from ..judgement import EITHER
 from ..maps import MANY, Scan, Scans
 from ..statistics import LEVEL, Estimates, fcr_level, number
 from .words import capital, counted, interval, named
@@ -21,105 +21,134 @@ GROUPS = 5
 SHARE = 0.5
 """What carries more than this share of the effect is told of."""
 
+CARRIES = ("complete mediator", "mediator, in part")
+"""The roles of places that carry what varies; others mediate it together with more."""
+
 
 # -- maps ------------------------------------------------------------------------------------------
 
 
 def of_scan(scan: Scan) -> list[str]:
     """What carries it, what does not, and what is open."""
-    if not len(scan.pairs):
-        return ["Nothing was measured: there are no pairs."]
-    chosen = [scan.column(place) for place in scan.mediators()]
-    return [*where_it_is(scan), *_carried(scan, chosen), *_confirmed(scan), *_negative(scan), *_open(scan)]
+    return [*_found(scan), *_negative(scan), *_open(scan)]
 
 
 def of_scans(scans: Scans) -> list[str]:
-    """Which place carries what, then each map by itself."""
+    """Which place carries what, then each map by itself: what was found, then what was not."""
     carried: dict[str, list[str]] = {}
-    for name, places in scans.mediators().items():
-        for place in places:
-            carried.setdefault(scans[name].labels[scans[name].column(place)], []).append(name)
+    for name, scan in scans.items():
+        for j in map(scan.column, scan.mediators()):
+            if scan.judgements()[j].role in CARRIES:
+                carried.setdefault(scan.labels[j], []).append(name)
     said = [f"{place} carries {named(names)}" for place, names in carried.items()]
     summary = [f"In short: {'; '.join(said)}."] if 1 < len(said) <= 2 * GROUPS and len(scans) > 1 else []
     of_each = [
         sentence if scan.subject == name else f"{name}: {sentence}"
+        for tell in (_found, _negative, _open)
         for name, scan in scans.items()
-        for sentence in of_scan(scan)
+        for sentence in tell(scan)
     ]
     return [*summary, *dict.fromkeys(of_each)]
 
 
 def where_it_is(flow: Scan, share: float = SHARE) -> list[str]:
-    """In sentences, which positions carry more than a share of the effect, and over which layers.
+    """In sentences, which positions carry more than a share of the effect, and over which layers."""
+    return [
+        f"After layers {layers[0]} to {layers[-1]}, {words} carries more than {100 * share:.0f} % of the effect."
+        for words, layers, _ in stretches(flow, share)
+    ]
 
-    Of maps of layers and positions; of others there is nothing to say.
-    """
+
+def stretches(flow: Scan, share: float = SHARE) -> list[tuple[str, list[int], list[int]]]:
+    """Where a map of layers and positions is above a share: the position, the layers in a row, and their columns."""
     if list(axes_of(flow.places)) != ["layer", "position"]:
         return []
     recovery = flow.transfer().estimate
-    sentences = []
+    found = []
     for position in flow.data.position.values.tolist():
-        layers = [
-            site.coordinates[0][1]
-            for (site,), carried in zip(flow.places, recovery, strict=True)
+        above = [
+            (site.coordinates[0][1], j)
+            for j, ((site,), carried) in enumerate(zip(flow.places, recovery, strict=True))
             if site.position == position and carried > share
         ]
         tokens = list(dict.fromkeys(row[position].strip() for row in flow.pairs.tokens or ()))
         token = "/".join(tokens[:2]) + ("/..." if len(tokens) > 2 else "")
-        for run in np.split(np.array(layers), np.flatnonzero(np.diff(layers) > 1) + 1) if layers else []:
-            sentences.append(
-                f"After layers {run[0]} to {run[-1]}, position {position} ({token}) carries more than "
-                f"{100 * share:.0f} % of the effect."
-            )
-    return sentences
+        layers = [layer for layer, _ in above]
+        for run in np.split(np.arange(len(above)), np.flatnonzero(np.diff(layers) > 1) + 1) if above else []:
+            found.append((f"position {position} ({token})", [above[k][0] for k in run], [above[k][1] for k in run]))
+    return found
 
 
-def _carried(scan: Scan, chosen: Sequence[int]) -> list[str]:
-    """The places that mediate, those of which the same is to be said together, the strongest first."""
+def _found(scan: Scan) -> list[str]:
+    """The places that mediate: over which layers, where there are layers and positions; and the strongest first."""
+    if not len(scan.pairs):
+        return [f"Nothing was measured for {scan.subject}: there are no pairs."]
+    chosen = [scan.column(place) for place in scan.mediators()]
     if not chosen:
         return [f"No place is shown to carry {scan.subject}."]
     allowing = len(scan.places) > MANY and len(chosen) < len(scan.places) and not scan.pairs.exhaustive
-    level = fcr_level(len(chosen), scan.tests or len(scan.places)) if allowing else LEVEL
-    transfer, restores, judgements = scan.transfer(level=level), scan.recovery("tie", level=level), scan.judgements()
-    groups: dict[tuple[str, str], list[int]] = {}
-    for j in chosen:
-        groups.setdefault((judgements[j].role, _how_much(scan, transfer, restores, judgements[j], j)), []).append(j)
-    said = [
-        f"{named([scan.labels[j] for j in columns])} {_does(scan, role, len(columns))}"
-        f"{'each' if len(columns) > 1 else 'it'} {how}."
-        for (role, how), columns in list(groups.items())[:GROUPS]
-    ]
-    left = sum(map(len, list(groups.values())[GROUPS:]))
-    if left:
+    among = scan.tests or len(scan.places)
+    level = fcr_level(len(chosen), among) if allowing else LEVEL
+    flow = _flow(scan, level)
+    groups = _alike(scan, chosen, level)
+    told = [*groups.items()][: 1 if flow else GROUPS]
+    said = [*flow, *(_group(scan, role, how, columns, strongest=bool(flow)) for (role, how), columns in told)]
+    if left := len(chosen) - sum(len(columns) for _, columns in told):
         said.append(f"{counted(left, 'more place')} mediate{'s' * (left == 1)}; the table has them.")
     if allowing:
-        among = scan.tests or len(scan.places)
-        said.append(f"These intervals allow for {len(chosen)} having been chosen out of {among:,}.")
+        said.append(f"These intervals allow for {len(chosen)} places having been chosen out of {among:,}.")
+    return [*said, *_confirmed(scan)]
+
+
+def _flow(scan: Scan, level: float) -> list[str]:
+    """Over which layers a position carries more than a share of the effect, and how sure that is."""
+    found, carried = stretches(scan), scan.transfer(level=level)
+    said = []
+    for words, layers, columns in found if len(found) <= GROUPS else []:
+        least, most = carried.estimate[columns].min(), carried.estimate[columns].max()
+        sure = int((np.nan_to_num(carried.low[columns], nan=-np.inf) > SHARE).sum())
+        over = f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
+        bounds = f"{number(least)} to {number(most)}" if len(layers) > 1 else number(least)
+        said.append(
+            f"After {over}, {words} carries more than {100 * SHARE:.0f} % of the effect: {bounds} of it, and in {sure} of "
+            f"{counted(len(layers), 'layer')} the {100 * level:.3g} % interval is above {100 * SHARE:.0f} % too."
+        )
     return said
 
 
-def _does(scan: Scan, role: str, n: int) -> str:
-    """What places of a role do, before how much."""
-    s = "s" * (n == 1)
+def _alike(scan: Scan, chosen: Sequence[int], level: float) -> dict[tuple[str, str], list[int]]:
+    """The chosen places by what is to be said of them: their role, and how much."""
+    transfer, restores, judgements = scan.transfer(level=level), scan.recovery("tie", level=level), scan.judgements()
+    groups: dict[tuple[str, str], list[int]] = {}
+    for j in chosen:
+        role = judgements[j].role
+        groups.setdefault((role, _how_much(scan, transfer, restores, role, j)), []).append(j)
+    return groups
+
+
+def _group(scan: Scan, role: str, how: str, columns: Sequence[int], *, strongest: bool) -> str:
+    """One sentence of places of which the same is to be said."""
+    names, s = named([scan.labels[j] for j in columns]), "s" * (len(columns) == 1)
     if role == EITHER:
         own = "its own" if s else "their own"
-        return f"move{s} the output either way, so that no share of the effect of {scan.subject} is {own}: "
-    if role in ("complete mediator", "mediator, in part"):
-        return f"carr{'ies' if s else 'y'} {scan.subject}: "
-    return f"mediate{s} {scan.subject} ({role}): "
+        does = f"move{s} the output either way, so that no share of the effect of {scan.subject} is {own}"
+    elif role in CARRIES:
+        does = f"carr{'ies' if s else 'y'} {scan.subject}"
+    else:
+        does = f"mediate{s} {scan.subject} ({role})"
+    return f"{'The strongest, ' * strongest}{names}{',' * strongest} {does}: {'it' if s else 'each'} {how}."
 
 
-def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, judgement: Judgement, j: int) -> str:
+def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, role: str, j: int) -> str:
     """How many outputs are moved, or what share of the effect; and of places that do not do all, what is undone."""
-    sure = interval(transfer, j)
     if scan.binary:
         kept = scan.ybb < 1
         hits, n = int(scan.ybs[kept, j].sum()), int(kept.sum())
         how = f"moves {'all ' * (0 < hits == n)}{hits:,} of {n:,} outputs to the source's"
     else:
         how = f"brings {transfer.shown(j)} of the effect"
-    undone = "" if judgement.role == "complete mediator" else f"; putting it back undoes {restores.shown(j)} of it"
-    return f"{how} ({sure}){undone}"
+    undone = "" if role == "complete mediator" else f"; putting it back undoes {restores.shown(j)} of it"
+    return f"{how} ({interval(transfer, j)}){undone}"
 
 
 def _confirmed(scan: Scan) -> list[str]:
@@ -158,8 +187,9 @@ def _open(scan: Scan) -> list[str]:
     columns = [j for j, verdict in enumerate(scan.verdicts()) if verdict == "undetermined"]
     if not columns:
         return []
-    names = named([scan.labels[j] for j in columns], 3)
-    return [f"Undetermined, for these pairs cannot tell: {names}."]
+    names = [scan.labels[j] for j in columns]
+    what = named(names) if len(names) <= GROUPS else f"{len(names):,} of {counted(len(scan.places), 'place')}"
+    return [f"Undetermined, for {counted(len(scan.pairs), 'pair')} cannot tell: {what}."]
 
 
 # -- other results -----------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def interval(found: Estimates, column: int) -> str:
 def shown(example: Any) -> str:
     """One input as a line of text."""
     if isinstance(example, Mapping):
-        text = ", ".join(f"{name} = {shown(value)}" for name, value in example.items())
+        text = ", ".join(f"{name}={shown(value)}" for name, value in example.items())
     elif isinstance(example, Tensor | np.ndarray):
         small = np.prod(np.shape(example)) <= NUMBERS
         text = shown(example.tolist()) if small else f"numbers of shape {tuple(example.shape)}"
