@@ -130,6 +130,7 @@ ORDER = [
     "reports.measured",
     "reports.kinds",
     "reports.page",
+    "reports.folder",
     ("tasks.adder", "tasks.capitals"),
     "tasks.trained.networks",
     ("tasks.trained", "tasks.trained.training"),

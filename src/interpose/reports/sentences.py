@@ -110,8 +110,8 @@ def _flow(scan: Scan, level: float) -> list[str]:
         over = f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
         bounds = f"{number(least)} to {number(most)}" if len(layers) > 1 else number(least)
         said.append(
-            f"After {over}, {words} carries more than {100 * SHARE:.0f} % of the effect: {bounds} of it, and in {sure} of "
-            f"{counted(len(layers), 'layer')} the {100 * level:.3g} % interval is above {100 * SHARE:.0f} % too."
+            f"After {over}, {words} carries more than {100 * SHARE:.0f} % of the effect: {bounds} of it, and in {sure} "
+            f"of {counted(len(layers), 'layer')} the {100 * level:.3g} % interval is above {100 * SHARE:.0f} % too."
         )
     return said
 

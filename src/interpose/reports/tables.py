@@ -21,7 +21,8 @@ MOST = 1000
 def table_widget(table: Table, *, title: str | None = None, file: str = "table", shown: int = SHOWN) -> Widget:
     """A table that stands alone as markup; its notes are left to the section.
 
-    title: what it shows, above it; the table's own title by default. file: what its CSV is called; shown: how many rows at first.
+    title: what it shows, above it; the table's own title by default.
+    file: what its CSV is called; shown: how many rows at first.
     """
     rows, left = table.rows[:MOST], len(table.rows) - MOST
     title = table.title if title is None else title
