@@ -15,6 +15,7 @@ from ..errors import WrongInput
 from ..portable import write_whole
 from . import origins
 from .kinds import section_of
+from .pictures import again
 from .sections import Section
 from .widgets import Widget
 from .words import named
@@ -50,9 +51,16 @@ def page(sections: Sequence[Section], *, title: str | None = None) -> str:
     models = list(dict.fromkeys(section.model for section in sections if section.model))
     kinds = sorted({part.widget.kind for section in sections for part in section.parts if part.widget is not None})
     script = "\n".join(_file(f"{name}.js") for name in ("page", *kinds))
+    seen: dict[str, int] = {}
+
+    def figure(widget: Widget) -> Any:
+        seen[widget.still] = seen.get(widget.still, 0) + 1
+        return _figure(widget, seen[widget.still])
+
     text = _template().render(
         title=title or named(models, 3) if models or title else "Results",
         sections=sections,
+        figure=figure,
         css=_file("page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -75,18 +83,19 @@ def _template() -> Any:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = _figure
     environment.filters["trusted"] = Markup
     return environment.from_string(_file("page.html"))
 
 
-def _figure(widget: Widget) -> Any:
-    """A widget in its place: data, then what stands alone."""
+def _figure(widget: Widget, times: int) -> Any:
+    """A widget in its place: data, then what stands alone; times: how often it came before, with this."""
     from markupsafe import Markup, escape
+
+    still = widget.still if times == 1 else again(widget.still, times)
 
     return Markup(
         f'<figure class="widget" data-kind="{escape(widget.kind)}" aria-label="{escape(widget.title)}">'
-        f'<script type="application/json">{as_json(dict(widget.data))}</script>{widget.still}</figure>'
+        f'<script type="application/json">{as_json(dict(widget.data))}</script>{still}</figure>'
     )
 
 

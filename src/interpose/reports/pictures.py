@@ -16,6 +16,10 @@ PAPER = "fill: #ffffff"
 """How a picture spells the colour of the paper; on a page it is the page's."""
 
 
+IDS = re.compile(r"\bp[0-9a-f]{10}-")
+"""How the ids of a picture on a page begin."""
+
+
 def picture_widget(picture: Picture, *, title: str | None = None) -> Widget:
     """A picture that tells what is under the pointer, or touched, in a line below it."""
     return Widget("picture", picture.title if title is None else title, {}, boxed(inline(picture), picture.title))
@@ -51,6 +55,11 @@ def raster(picture: Picture) -> str:
 def boxed(markup: str, title: str) -> str:
     """Markup in a box that scrolls by itself where it is wider than the page."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">{markup}</div>'
+
+
+def again(markup: str, number: int) -> str:
+    """The same markup for a second place on a page, with ids of its own."""
+    return IDS.sub(rf"\g<0>{number}-", markup)
 
 
 def _renamed(name: str, value: Any, prefix: str) -> str:

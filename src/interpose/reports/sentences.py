@@ -21,6 +21,9 @@ GROUPS = 5
 SHARE = 0.5
 """What carries more than this share of the effect is told of."""
 
+SAME = ("constant", "exhaustive")
+"""The methods of what is no estimate: every pair shows it, or all pairs there are were run."""
+
 CARRIES = ("complete mediator", "mediator, in part")
 """The roles of places that carry what varies; others mediate it together with more."""
 
@@ -122,7 +125,7 @@ def _alike(scan: Scan, chosen: Sequence[int], level: float) -> dict[tuple[str, s
     groups: dict[tuple[str, str], list[int]] = {}
     for j in chosen:
         role = judgements[j].role
-        groups.setdefault((role, _how_much(scan, transfer, restores, role, j)), []).append(j)
+        groups.setdefault((role, _how_much(scan, transfer, restores, j)), []).append(j)
     return groups
 
 
@@ -139,7 +142,7 @@ def _group(scan: Scan, role: str, how: str, columns: Sequence[int], *, strongest
     return f"{'The strongest, ' * strongest}{names}{',' * strongest} {does}: {'it' if s else 'each'} {how}."
 
 
-def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, role: str, j: int) -> str:
+def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, j: int) -> str:
     """How many outputs are moved, or what share of the effect; and of places that do not do all, what is undone."""
     if scan.binary:
         kept = scan.ybb < 1
@@ -147,7 +150,8 @@ def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, role: str, j
         how = f"moves {'all ' * (0 < hits == n)}{hits:,} of {n:,} outputs to the source's"
     else:
         how = f"brings {transfer.shown(j)} of the effect"
-    undone = "" if role == "complete mediator" else f"; putting it back undoes {restores.shown(j)} of it"
+    whole = transfer.estimate[j] == restores.estimate[j] == 1
+    undone = "" if whole else f"; putting it back undoes {restores.shown(j)} of it"
     return f"{how} ({interval(transfer, j)}){undone}"
 
 
@@ -242,7 +246,7 @@ def of_comparison(found: Comparison) -> list[str]:
     apart = [
         j
         for j in np.argsort(-np.abs(np.nan_to_num(difference.estimate)), kind="stable").tolist()
-        if difference.low[j] > 0 or difference.high[j] < 0
+        if difference.low[j] > 0 or difference.high[j] < 0 or (difference.method[j] in SAME and difference.estimate[j])
     ]
     said = [
         f"At {found.labels[j]}, {one} has {found.one.shown(j)} and {other} {found.other.shown(j)}: a difference of "
