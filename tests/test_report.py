@@ -283,7 +283,7 @@ def test_how_sure_a_number_is_is_always_in_words(maps):
     found = maps["A"].transfer()
     assert interval(found, 0) == "95 % interval 0.00 to 0.07"
     restores = maps["A"].recovery("tie")
-    assert interval(restores, 1) == "the same in every pair, and so in at least 94 % of all such pairs"
+    assert interval(restores, 1) == "the same in every pair, and so, at 95 %, in at least 94 % of all such pairs"
     alone = ip.effects(adder.network(), adder.pairs()["A"][:1], ["h12"], ip.value).transfer()
     assert interval(alone, 0) == "no interval: one pair says nothing of how others differ"
 

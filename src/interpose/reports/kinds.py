@@ -119,7 +119,7 @@ def _circuit(found: Circuit) -> Section:
     names = named([" + ".join(map(str, group)) for group in found.kept])
     return Section(
         kind=f"A circuit of {counted(len(found.kept), 'place')}",
-        title=f"Is {names} enough, and all of it needed?",
+        title=f"Are {names} enough, and all of them needed?" if len(found.kept) > 1 else f"Is {names} enough?",
         model=found.model,
         asked=(
             f"On {counted(len(found.pairs), 'input')}, the places of {found.model} that are not in the circuit "

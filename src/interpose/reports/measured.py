@@ -32,7 +32,7 @@ def section_of_effects(found: Effects) -> Section:
         asked=_asked([scan]),
         answer=tuple(of_scan(scan)),
         parts=(*_map([scan]), table, *_short_of(scan)),
-        notes=tuple(_notes(found, [*found.notes(), *origins.limits(found)])),
+        notes=_others([*found.notes(), *origins.limits(found)], of_scan(scan)),
         origin=origins.of_effects(found),
     )
 
@@ -46,7 +46,7 @@ def section_of_scan(scan: Scan) -> Section:
         asked=_asked([scan]),
         answer=tuple(of_scan(scan)),
         parts=(*_map([scan]), *_tables(scan, "Every place"), *_short_of(scan)),
-        notes=tuple(_notes(scan, [*_of_table(scan), *origins.limits(scan)])),
+        notes=_others([*_of_table(scan), *origins.limits(scan)], of_scan(scan)),
         origin=origins.of_effects(scan),
     )
 
@@ -59,7 +59,7 @@ def section_of_scans(scans: Scans) -> Section:
     short = [part for name, scan in scans.items() for part in _short_of(scan, name)]
     notes: dict[str, list[str]] = {}
     for name, scan in scans.items():
-        for note in (*_of_table(scan), *origins.limits(scan)):
+        for note in _others([*_of_table(scan), *origins.limits(scan)], of_scan(scan)):
             notes.setdefault(note, []).append(name)
     told = [origins.of_effects(scan) for scan in several]
     return Section(
@@ -171,8 +171,9 @@ def _of_table(scan: Scan) -> list[str]:
     return list(scan.table(most=MOST).notes)
 
 
-def _notes(found: Effects, said: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(map(str, said)))
+def _others(notes: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
+    """The notes that the answer does not say already, each once."""
+    return tuple(str(note) for note in dict.fromkeys(notes) if note not in said)
 
 
 def _together(names: Sequence[str], told: Sequence[origins.Origin]) -> origins.Origin:

@@ -24,6 +24,9 @@ SHARE = 0.5
 SAME = ("constant", "exhaustive")
 """The methods of what is no estimate: every pair shows it, or all pairs there are were run."""
 
+ROUGH = ("few_clusters", "skewed", "no_informative_pairs")
+"""The codes of notes that belong beside the answer."""
+
 CARRIES = ("complete mediator", "mediator, in part")
 """The roles of places that carry what varies; others mediate it together with more."""
 
@@ -33,7 +36,7 @@ CARRIES = ("complete mediator", "mediator, in part")
 
 def of_scan(scan: Scan) -> list[str]:
     """What carries it, what does not, and what is open."""
-    return [*_found(scan), *_negative(scan), *_open(scan)]
+    return [*_found(scan), *_negative(scan), *_open(scan), *_rough(scan)]
 
 
 def of_scans(scans: Scans) -> list[str]:
@@ -47,7 +50,7 @@ def of_scans(scans: Scans) -> list[str]:
     summary = [f"In short: {'; '.join(said)}."] if 1 < len(said) <= 2 * GROUPS and len(scans) > 1 else []
     of_each = [
         sentence if scan.subject == name else f"{name}: {sentence}"
-        for tell in (_found, _negative, _open)
+        for tell in (_found, _negative, _open, _rough)
         for name, scan in scans.items()
         for sentence in tell(scan)
     ]
@@ -194,6 +197,11 @@ def _open(scan: Scan) -> list[str]:
     names = [scan.labels[j] for j in columns]
     what = named(names) if len(names) <= GROUPS else f"{len(names):,} of {counted(len(scan.places), 'place')}"
     return [f"Undetermined, for {counted(len(scan.pairs), 'pair')} cannot tell: {what}."]
+
+
+def _rough(scan: Scan) -> list[str]:
+    """What takes weight from all of the above."""
+    return [str(note) for note in scan.notes() if note.code in ROUGH]
 
 
 # -- other results -----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def interval(found: Estimates, column: int) -> str:
     match found.method[column]:
         case "constant":
             share = 100 * found.share[column]
-            return f"the same in every pair, and so in at least {share:.0f} % of all such pairs"
+            return f"the same in every pair, and so, at {100 * found.level:.3g} %, in at least {share:.0f} % of all such pairs"
         case "exhaustive":
             return "exact: all pairs there are were run"
         case "one cluster" | "too few" | "undefined":
