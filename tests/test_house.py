@@ -126,6 +126,7 @@ ORDER = [
     "reports.pictures",
     "reports.cells",
     "reports.sentences",
+    "reports.graphs",
     "reports.origins",
     "reports.measured",
     "reports.kinds",

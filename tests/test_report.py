@@ -19,7 +19,9 @@ from interpose import errors
 from interpose.cli import app
 from interpose.reports import cells, kinds
 from interpose.reports.page import as_json, page
+from interpose.reports.sections import Part, Section
 from interpose.reports.sentences import of_accuracy, of_circuit, of_comparison, of_scan, of_scans
+from interpose.reports.widgets import Widget
 from interpose.reports.words import interval, named, shown
 from interpose.tables import Table
 from interpose.tasks import adder
@@ -428,3 +430,21 @@ def test_a_folder_without_results_is_refused_in_a_line(tmp_path):
     cut = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert cut.exit_code == 1 and "is no result of interpose, or was cut short." in cut.stderr
     assert not (tmp_path / "report.html").exists()
+
+
+# -- figures of other kinds ------------------------------------------------------------------------------------------
+
+
+def test_a_widget_brings_its_script_and_what_that_needs_once_and_its_svg_gets_names_of_its_own(maps):
+    raw = ip.draw(adder.hypothesis()).svg()
+    widget = Widget("heatmap", "A <graph>", {"a": "</script>"}, raw, needs=("table", "picture"))
+    text = page([Section("A kind", "A title", parts=(Part("One", widget), Part("Two", widget)))])
+    assert text.index("widgets.table =") < text.index("widgets.picture =") < text.index("widgets.heatmap =")
+    assert text.count("widgets.table =") == 1
+    read = Read(text)
+    assert [data for _, data in read.widgets()] == [{"a": "</script>"}] * 2
+    assert [figure["aria-label"] for figure in read.all("figure")] == ["A <graph>"] * 2
+    ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 20 and not read.tags("style")[1:]
+    for name in re.findall(r"url\(#([^)]*)\)|href=\"#(p[^\"]*)\"", text):
+        assert "".join(name) in ids

@@ -11,7 +11,6 @@ from ..causal_model import CausalModel
 from ..circuits import Circuit
 from ..comparison import Comparison
 from ..discovery.found import Found
-from ..drawing import draw
 from ..errors import WrongInput
 from ..identity import model_digest
 from ..maps import Mediators, Scan, Scans
@@ -21,6 +20,7 @@ from ..results import Effects
 from ..rivals import Rivalry
 from ..tables import Table
 from . import origins
+from .graphs import found_parts, model_parts
 from .measured import section_of_effects, section_of_scan, section_of_scans
 from .pictures import picture_widget
 from .sections import Part, Section
@@ -30,9 +30,6 @@ from .words import capital, counted, named, shown
 
 MOST = 50
 """How many failures are listed."""
-
-NEURONS = 60
-"""Graphs of more nodes than this are not drawn."""
 
 
 def section_of(result: Any) -> Section:
@@ -70,7 +67,6 @@ def _accuracy(found: Accuracy) -> Section:
 
 def _found(found: Found) -> Section:
     table = found.table()
-    drawn = [Part("Network and algorithm", picture_widget(found.draw()))] if found.alignment is not None else []
     return Section(
         kind="A discovered algorithm",
         title=f"Which algorithm does {found.model_name} follow?",
@@ -82,7 +78,7 @@ def _found(found: Found) -> Section:
         ),
         answer=(*found.sentences(), f"The verdict: {found.verdict}."),
         parts=(
-            *drawn,
+            *found_parts(found),
             Part("What each place holds", table_widget(table, file="found")),
             Part("What was tried", table_widget(_checks(found), file="checks")),
             _failures("found-failures", found.failures()),
@@ -208,7 +204,7 @@ def _model(model: CausalModel) -> Section:
         kind="A causal model",
         title=f"How {named(model.outputs)} is computed from {named(model.inputs)}",
         answer=(f"It computes {named(computed, 12)}.",) if computed else (),
-        parts=(*graph_parts(model), Part("Its variables", table_widget(table, file="variables"))),
+        parts=(*model_parts(model), Part("Its variables", table_widget(table, file="variables"))),
     )
 
 
@@ -218,17 +214,9 @@ def _network(network: Network) -> Section:
         kind="A network",
         title=f"The neurons of {name}",
         model=name,
-        parts=graph_parts(network),
+        parts=model_parts(network),
         origin=((f"Weights as they are now{origins.HASHED}", origins.short(model_digest(network))),),
     )
-
-
-def graph_parts(model: CausalModel | Network) -> tuple[Part, ...]:
-    """The graph of a model, where it is small enough to be read."""
-    graph = model.as_causal_model() if isinstance(model, Network) else model
-    if len(graph.variables) > NEURONS:
-        return (Part("The graph", None, (f"It has {len(graph.variables):,} nodes, too many to draw.",)),)
-    return (Part("The graph", picture_widget(draw(model))),)
 
 
 def _picture(picture: Picture) -> Section:

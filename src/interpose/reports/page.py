@@ -15,7 +15,7 @@ from ..errors import WrongInput
 from ..portable import write_whole
 from . import origins
 from .kinds import section_of
-from .pictures import again
+from .pictures import again, boxed, own
 from .sections import Section
 from .widgets import Widget
 from .words import named
@@ -49,8 +49,10 @@ def write_page(path: str | os.PathLike[str], sections: Sequence[Section], *, tit
 def page(sections: Sequence[Section], *, title: str | None = None) -> str:
     """The whole page as text."""
     models = list(dict.fromkeys(section.model for section in sections if section.model))
-    kinds = sorted({part.widget.kind for section in sections for part in section.parts if part.widget is not None})
-    script = "\n".join(_file(f"{name}.js") for name in ("page", *kinds))
+    widgets = [part.widget for section in sections for part in section.parts if part.widget is not None]
+    kinds = sorted({widget.kind for widget in widgets})
+    needed = [name for widget in widgets for name in widget.needs]
+    script = "\n".join(_file(f"{name}.js") for name in dict.fromkeys(("page", *needed, *kinds)))
     seen: dict[str, int] = {}
 
     def figure(widget: Widget) -> Any:
@@ -91,7 +93,8 @@ def _figure(widget: Widget, times: int) -> Any:
     """A widget in its place: data, then what stands alone; times: how often it came before, with this."""
     from markupsafe import Markup, escape
 
-    still = widget.still if times == 1 else again(widget.still, times)
+    still = boxed(own(widget.still), widget.title) if widget.still.startswith("<svg") else widget.still
+    still = still if times == 1 else again(still, times)
 
     return Markup(
         f'<figure class="widget" data-kind="{escape(widget.kind)}" aria-label="{escape(widget.title)}">'

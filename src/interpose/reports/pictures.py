@@ -25,12 +25,16 @@ def picture_widget(picture: Picture, *, title: str | None = None) -> Widget:
     return Widget("picture", picture.title if title is None else title, {}, boxed(inline(picture), picture.title))
 
 
-def inline(picture: Picture, **extra: str) -> str:
-    """The picture as an SVG element for a page: every id begins with a hash of the picture, and white is the page's.
+def inline(picture: Picture) -> str:
+    """The picture as an SVG element for a page: see `own`."""
+    return own(picture.svg())
 
-    extra: further attributes of the element.
+
+def own(text: str) -> str:
+    """An SVG with names of its own for a page: every id begins with a hash of it, and white is the page's colour.
+
+    Its style sheet, which would be that of the whole page, is left out: page.css says the same.
     """
-    text = picture.svg()
     prefix = f"p{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:10]}-"
     root = ElementTree.fromstring(text)
     for parent in root.iter():
@@ -41,8 +45,6 @@ def inline(picture: Picture, **extra: str) -> str:
     width = float(root.attrib["width"].removesuffix("pt"))
     root.set("class", "picture")
     root.set("style", f"--natural: {width:.0f}pt")
-    for name, value in extra.items():
-        root.set(name, value)
     return ElementTree.tostring(root, encoding="unicode")
 
 

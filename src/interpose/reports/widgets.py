@@ -13,9 +13,11 @@ class Widget:
 
     kind: the script beside this file that brings it to life, without its ".js"; title: what it shows, in words.
     data: what the script is given, as JSON; still: markup that is trusted, shown without scripts and in print.
+    needs: further scripts beside this file, without their ".js", that come before it on the page, once.
     """
 
     kind: str
     title: str
     data: Mapping[str, Any]
     still: str
+    needs: tuple[str, ...] = ()

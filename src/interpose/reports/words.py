@@ -34,8 +34,8 @@ def interval(found: Estimates, column: int) -> str:
     """How sure an estimate is, in words: its interval, or why there is none."""
     match found.method[column]:
         case "constant":
-            share = 100 * found.share[column]
-            return f"the same in every pair, and so, at {100 * found.level:.3g} %, in at least {share:.0f} % of all such pairs"
+            level, share = 100 * found.level, 100 * found.share[column]
+            return f"the same in every pair, and so, at {level:.3g} %, in at least {share:.0f} % of all such pairs"
         case "exhaustive":
             return "exact: all pairs there are were run"
         case "one cluster" | "too few" | "undefined":
