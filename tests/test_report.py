@@ -20,12 +20,12 @@ from interpose.cli import app
 from interpose.reports import cells, kinds
 from interpose.reports.page import as_json, page
 from interpose.reports.sections import Part, Section
-from interpose.reports.sentences import of_accuracy, of_circuit, of_comparison, of_scan, of_scans
+from interpose.reports.sentences import of_accuracy, of_circuit, of_comparison, of_scan, of_scans, stretches
 from interpose.reports.widgets import Widget
 from interpose.reports.words import interval, named, shown
 from interpose.tables import Table
 from interpose.tasks import adder
-from pages import EVIL, Read, flow, scans
+from pages import EVIL, Place, Read, flow, scans
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +259,23 @@ def test_where_a_map_of_layers_and_positions_is_above_a_half_is_said_with_how_su
     ybs[::2, cell] = doubtful.ybb[::2] + 2.5 * (doubtful.yss - doubtful.ybb)[::2]
     ybs[1::2, cell] = doubtful.ybb[1::2] - 1.2 * (doubtful.yss - doubtful.ybb)[1::2]
     assert "in 1 of 2 layers" in of_scan(replace(doubtful, ybs=ybs))[0]
+
+
+def test_positions_with_names_and_prompts_of_unequal_length_are_shown_too():
+    rows = (("The", "city", "of", "Rio"), ("The", "city", "of", "New", "York"))
+    uneven = flow(positions=2, pairs=2)
+    places = tuple((Named(place.layer, place.position),) for (place,) in uneven.places)
+    uneven = replace(uneven, places=places, pairs=replace(uneven.pairs, tokens=rows, source_tokens=rows))
+    assert [words for words, _, _ in stretches(uneven)] == ["position {city}", "position -1 (Rio/York)"]
+    assert "{city}" in Read(pages(uneven)).text and "-1 Rio…" in Read(pages(uneven)).text
+
+
+class Named(Place):
+    """A place at a position with a name, or at the last."""
+
+    @property
+    def coordinates(self):
+        return (("layer", self.layer, self.layer), ("position", ("{city}", -1)[self.position], self.position))
 
 
 def test_a_hypothesis_that_fails_is_said_to(every):

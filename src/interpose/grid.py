@@ -47,9 +47,17 @@ def axis_labels(axis: str, labels: Sequence[Any], tokens: Sequence[Sequence[str]
         return [str(label) for label in labels]
     shown = []
     for position in labels:
-        here = [row[position].strip() for row in tokens]
-        shown.append(f"{position} {here[0]}{'…' if len(set(here)) > 1 else ''}")
+        here = tokens_at(position, tokens)
+        shown.append(f"{position} {here[0]}{'…' if len(here) > 1 else ''}" if here else str(position))
     return shown
+
+
+def tokens_at(position: Any, tokens: Sequence[Sequence[str]] | None) -> list[str]:
+    """The different tokens that stand at a position; none where it is named, or not every prompt has it."""
+    rows = tokens or ()
+    if not isinstance(position, int | np.integer) or not all(-len(row) <= position < len(row) for row in rows):
+        return []
+    return list(dict.fromkeys(row[position].strip() for row in rows))
 
 
 def _coordinates(group: Group) -> tuple[tuple[str, Any, int], ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..accuracy import Accuracy
 from ..circuits import Circuit
 from ..comparison import Comparison
-from ..grid import axes_of
+from ..grid import axes_of, cells_of, tokens_at
 from ..judgement import EITHER
 from ..maps import MANY, Scan, Scans
 from ..statistics import LEVEL, Estimates, fcr_level, number
@@ -67,22 +68,24 @@ def where_it_is(flow: Scan, share: float = SHARE) -> list[str]:
 
 def stretches(flow: Scan, share: float = SHARE) -> list[tuple[str, list[int], list[int]]]:
     """Where a map of layers and positions is above a share: the position, the layers in a row, and their columns."""
-    if list(axes_of(flow.places)) != ["layer", "position"]:
+    axes = axes_of(flow.places)
+    if list(axes) != ["layer", "position"]:
         return []
-    recovery = flow.transfer().estimate
+    carried, cells = flow.transfer().estimate, np.stack(cells_of(flow.places, axes), 1).tolist()
     found = []
-    for position in flow.data.position.values.tolist():
-        above = [
-            (site.coordinates[0][1], j)
-            for j, ((site,), carried) in enumerate(zip(flow.places, recovery, strict=True))
-            if site.position == position and carried > share
-        ]
-        tokens = list(dict.fromkeys(row[position].strip() for row in flow.pairs.tokens or ()))
-        token = "/".join(tokens[:2]) + ("/..." if len(tokens) > 2 else "")
+    for p, position in enumerate(axes["position"]):
+        above = sorted((axes["layer"][at[0]], j) for j, at in enumerate(cells) if at[1] == p and carried[j] > share)
         layers = [layer for layer, _ in above]
         for run in np.split(np.arange(len(above)), np.flatnonzero(np.diff(layers) > 1) + 1) if above else []:
-            found.append((f"position {position} ({token})", [above[k][0] for k in run], [above[k][1] for k in run]))
+            found.append((_position(flow, position), [above[k][0] for k in run], [above[k][1] for k in run]))
     return found
+
+
+def _position(flow: Scan, position: Any) -> str:
+    """A position with the tokens that stand there, where that is known."""
+    tokens = tokens_at(position, flow.pairs.tokens)
+    shown = f" ({'/'.join(tokens[:2])}{'/...' if len(tokens) > 2 else ''})" if tokens else ""
+    return f"position {position}{shown}"
 
 
 def _found(scan: Scan) -> list[str]:
@@ -153,7 +156,7 @@ def _how_much(scan: Scan, transfer: Estimates, restores: Estimates, j: int) -> s
         how = f"moves {'all ' * (0 < hits == n)}{hits:,} of {n:,} outputs to the source's"
     else:
         how = f"brings {transfer.shown(j)} of the effect"
-    whole = transfer.estimate[j] == restores.estimate[j] == 1
+    whole = number(transfer.estimate[j]) == number(restores.estimate[j]) == "1.00"
     undone = "" if whole else f"; putting it back undoes {restores.shown(j)} of it"
     return f"{how} ({interval(transfer, j)}){undone}"
 
