@@ -15,7 +15,7 @@ import interpose as ip
 import tiny
 from interpose import errors
 from interpose.cli import app
-from interpose.demo import where_it_is
+from interpose.reports.sentences import where_it_is
 from interpose.tables import Table
 from interpose.tasks import capitals
 
@@ -36,7 +36,7 @@ def test_the_demo_tells_the_adders_story_and_says_what_is_missing(tmp_path, monk
         f"The language model is left out: The weights of SmolLM2 are not installed. Install them: {capitals.INSTALL}"
     )
     assert missing in result.output.splitlines()
-    assert result.output.rstrip().endswith(f"Saved in {tmp_path}/")
+    assert result.output.rstrip().endswith(f"Saved in {tmp_path}/, as one page in report.html.")
     assert (
         {path.stem for path in tmp_path.glob("*.svg")}
         == {path.stem for path in tmp_path.glob("*.png")}
@@ -121,7 +121,8 @@ def test_a_network_in_a_file_is_discovered(tmp_path, name):
     result = CliRunner().invoke(app, ["discover", *asked])
     assert result.exit_code == 0, result.output
     assert "on all 60 inputs: exact" in result.output and "implements this algorithm, exactly" in result.output
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"found.txt", "found.csv", "found.svg", "found.png"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"found.txt", "found.csv", "found.svg", "found.png", "report.html"}
     assert "B+C" in (tmp_path / "out" / "found.csv").read_text()
 
 
@@ -182,7 +183,8 @@ def test_a_language_model_is_scanned_and_everything_is_saved(asked, tmp_path):
     lm = ip.LanguageModel.load(asked / "model")
     pairs = ip.Pairs.from_file(lm, asked / "pairs.jsonl")
     found = ip.scan(lm, pairs, lm.residual(layers=[0, 2], positions=[-1, 3]), ip.logit_difference)
-    assert str(found.table()) in result.stdout and result.stdout.endswith(f"Saved in {tmp_path / 'out'}/\n")
+    page = f"Saved in {tmp_path / 'out'}/. To read it as one page: interpose report {tmp_path / 'out'}\n"
+    assert str(found.table()) in result.stdout and result.stdout.endswith(page)
     assert {path.name for path in (tmp_path / "out").iterdir()} == SAVED
     back = ip.load(tmp_path / "out" / "scan.interpose", model=lm)
     assert back.labels == found.labels and (back.nie == found.nie).all()

@@ -123,6 +123,19 @@ ORDER = [
     "discovery.verification",
     "discovery.found",
     "search.discover",
+    "reports.widgets",
+    "reports.sections",
+    "reports.words",
+    "reports.tables",
+    "reports.pictures",
+    "reports.cells",
+    "reports.sentences",
+    "reports.graphs",
+    "reports.origins",
+    "reports.measured",
+    "reports.kinds",
+    "reports.page",
+    "reports.folder",
     ("tasks.adder", "tasks.capitals"),
     "tasks.trained.networks",
     ("tasks.trained", "tasks.trained.training"),
@@ -229,7 +242,7 @@ def test_every_function_and_class_without_an_underscore_is_documented():
 
 def test_the_import_is_silent_and_loads_nothing_that_is_not_needed():
     heavy = ["transformers", "accelerate", "nnsight", "matplotlib", "plotly", "xarray", "pandas", "networkx"]
-    heavy += ["scipy", "typer", "tqdm"]
+    heavy += ["scipy", "typer", "tqdm", "jinja2"]
     program = (
         "import sys, torch; before = set(sys.modules); import interpose;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before};"

@@ -22,6 +22,7 @@ from .named import Prompt
 from .network import Network
 from .pairs import Pairs
 from .prompted import Prompted
+from .reports.page import report
 from .rivals import distinguish
 from .saved import load, save
 from .search.discover import discover
@@ -69,6 +70,7 @@ __all__ = [
     "load",
     "logit_difference",
     "matches",
+    "report",
     "save",
     "scan",
     "trace",

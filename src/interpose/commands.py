@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -22,6 +23,8 @@ from .network import Network
 from .pair_files import check_lengths, read_pairs
 from .pairs import Pairs
 from .plots.picture import Picture
+from .reports.folder import report_folder
+from .reports.page import report
 from .saved import save
 from .search.discover import discover
 from .search.scan import scan
@@ -172,7 +175,7 @@ def scanned(
         found = scan(lm, given, sites_of(lm, sites, **where), scored, batch_size=batch_size, store=out / "store")
     say(found.table().within(width) if width else f"{found.table()}")
     _save(found, out, say)
-    say(f"\nSaved in {out}/")
+    say(f"\nSaved in {out}/. To read it as one page: interpose report {shlex.quote(str(out))}")
 
 
 def _save(found: Scan, out: Path, say: Callable[[str], Any]) -> None:
@@ -201,7 +204,13 @@ def discovered(
     _write_table(found.table(), out / "found.csv")
     if found.alignment is not None:
         _write_picture(found.draw(), out / "found")
-    say(f"\nSaved in {out}/")
+    report(out / "report.html", found)
+    say(f"\nSaved in {out}/, as one page in report.html.")
+
+
+def reported(folder: Path, out: Path | None, *, say: Callable[[str], Any]) -> None:
+    """Write a page of the results that a folder keeps, and say where."""
+    say(f"Written: {report_folder(folder, out)}")
 
 
 def _write_table(table: Table, path: Path) -> None:

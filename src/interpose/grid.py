@@ -63,10 +63,18 @@ def axis_labels(axis: str, labels: Sequence[Any], tokens: Sequence[Sequence[str]
         return [str(label) for label in labels]
     shown = []
     for position in labels:
-        here = list(dict.fromkeys(row[position] for row in tokens))
-        several = "/".join([*map(_visible, here[:2]), *(["…"] if len(here) > 2 else [])])
+        here = tokens_at(position, tokens)
+        several = "/".join([*here[:2], *(["…"] if len(here) > 2 else [])])
         shown.append(f"{position} {several}".rstrip())
     return shown
+
+
+def tokens_at(position: Any, tokens: Sequence[Sequence[str]] | None) -> list[str]:
+    """The different tokens that stand at a position, as words; none where it is named, or not every prompt has it."""
+    rows = tokens or ()
+    if not isinstance(position, int | np.integer) or not all(-len(row) <= position < len(row) for row in rows):
+        return []
+    return [_visible(token) for token in dict.fromkeys(row[position] for row in rows)]
 
 
 def _visible(token: str) -> str:

@@ -70,6 +70,12 @@ def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
     return result if model is None else _at(result, Measurable(model))
 
 
+def weights_of(path: str | os.PathLike[str]) -> str:
+    """The hash of the weights that a saved result was measured on."""
+    told, _ = read(Path(path))
+    return str(told["weights"])
+
+
 def _at(result: Any, origin: Measurable) -> Any:
     if isinstance(result, Scans):
         return Scans({name: replace(scan, origin=origin) for name, scan in result.items()})

@@ -80,9 +80,14 @@ def some(labels: Sequence[str], most: int = 6) -> str:
 def _aligned(column: Sequence[str]) -> list[str]:
     """The cells of a column, head first, as wide as the widest: numbers to the right, words to the left."""
     width = max(map(len, column))
-    cells = [cell for cell in column[1:] if cell not in ("", "-")]
-    numeric = bool(cells) and all(_is_number(cell) for cell in cells)
-    return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
+    right = numeric(column[1:])
+    return [cell.rjust(width) if right else cell.ljust(width) for cell in column]
+
+
+def numeric(cells: Sequence[str]) -> bool:
+    """Whether there are numbers in the cells of a column, and nothing else."""
+    there = [cell for cell in cells if cell not in ("", "-")]
+    return bool(there) and all(_is_number(cell) for cell in there)
 
 
 def _is_number(cell: str) -> bool:
