@@ -169,7 +169,7 @@ interpose.widgets.explorer = function (figure, data) {
 
   function build() {
     compute();
-    panels = state.panels.map((_, p) => panel(data.graph, p ? sourceName(p) : "base", { bottom: 1.12 }));
+    panels = state.panels.map((_, p) => panel(data.graph, p ? sourceName(p) : "base", { bottom: 0.98 }));
     canvas.replaceChildren(...panels.map((one) => one.group), links);
     fields = panels.map((_, p) => inputs.map((k, i) => {
       const label = `${nodes[k].name} of the ${p ? sourceName(p) : "base"}`;
@@ -180,6 +180,7 @@ interpose.widgets.explorer = function (figure, data) {
     overlay.replaceChildren(canvas, ...fields.flat().map((one) => one.element));
     panels.forEach((one, p) => {
       walkable(one);
+      one.edges.forEach((edge) => edge.group.classList.toggle("ip-none", idle(edge)));
       one.nodes.forEach((node, k) => {
         node.group.addEventListener("keydown", (event) => pressed(event, p, k));
         node.group.addEventListener("pointerdown", (event) => grabbed(event, p, k));
@@ -195,10 +196,11 @@ interpose.widgets.explorer = function (figure, data) {
   // Where everything stands, which follows the room there is.
   function place() {
     shape = arrange(canvas, panels, scroll.clientWidth || 900);
+    root.classList.toggle("ip-stacked", !shape.beside);
     panels.forEach((one, p) => fields[p].forEach(({ element }, i) => {
       const node = one.nodes[inputs[i]];
       element.style.left = `${(100 * (one.x + node.x)) / shape.width}%`;
-      element.style.top = `${(100 * (one.y + node.y + 0.45 * UNIT)) / shape.height}%`;
+      element.style.top = `${(100 * (one.y + node.y + 0.43 * UNIT)) / shape.height}%`;
       element.style.width = `${(100 * fieldWidth(one)) / shape.width}%`;
     }));
   }
@@ -247,6 +249,12 @@ interpose.widgets.explorer = function (figure, data) {
   }
   const outputName = (k) => (outputs.length > 1 ? nodes[k].name : "the output");
   const listed = (parts) => (parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}` : parts[0]);
+
+  // Whether a weight is 0, so that nothing passes.
+  function idle({ from, to }) {
+    const { sum, parents } = nodes[to];
+    return sum !== undefined && parents.every((parent, i) => parent !== from || (sum.above[i] === 0 && sum.below[i] === 0));
+  }
 
   // How a node of a network is computed, where that is short.
   function formula(k) {
@@ -383,7 +391,9 @@ interpose.widgets.explorer = function (figure, data) {
       dot.style.background = colour;
       return html("span", {}, dot, said[kind] ?? kind);
     });
-    return [...entries, html("span", {}, html("s", {}, "6"), " without interventions")];
+    const faint = svg("svg", { width: 20, height: 8 }, svg("path", { class: "ip-edge ip-none", d: "M0 4 H20" }));
+    return [...entries, html("span", {}, html("s", {}, "6"), " without interventions"),
+      ...(data.graph.edges.some(idle) ? [html("span", {}, faint, " weight 0")] : [])];
   }
 
   start();
@@ -398,12 +408,15 @@ interpose.graph.adopt(`
   .ip-ghost { pointer-events: none; opacity: 0.88; } .ip-ghost .ip-circle { stroke: var(--ip-carry); stroke-width: 2.5; }
   .ip-explorer .ip-input { position: absolute; transform: translateX(-50%); text-align: center; padding: 0.1rem 0.15rem;
     min-width: 2.6rem; height: 1.75rem; }
+  @media (pointer: fine) { .ip-explorer .ip-input[type="number"] { padding-left: 1rem; } }
   .ip-bar { display: flex; flex-wrap: wrap; gap: 0.35rem 0.7rem; align-items: center; justify-content: center;
-    min-height: 2.5rem; max-width: 46rem; margin: 0 auto 0.5rem; }
+    min-height: 2.5rem; max-width: 46rem; text-align: center; margin: 0 auto 0.5rem; }
   .ip-bar input { width: 6.5rem; } .ip-bar span, .ip-bar label { color: var(--ip-muted); font-size: 0.88rem; }
   .ip-bar button:disabled { opacity: 0.45; cursor: default; }
   .ip-legend { display: flex; flex-wrap: wrap; gap: 0.15rem 1rem; justify-content: center; font-size: 0.8rem;
     color: var(--ip-muted); }
   .ip-legend i { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 50%; margin-right: 0.4em;
     border: 1px solid #8c93a0; }
+  .ip-stacked .ip-said { position: sticky; bottom: 0; padding: 0.4rem 0; background: var(--ip-paper);
+    border-top: 1px solid var(--ip-hair); z-index: 1; }
   .ip-tools { display: flex; gap: 0.6rem; justify-content: center; margin-top: 0.6rem; }`);

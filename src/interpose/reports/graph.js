@@ -5,8 +5,8 @@ interpose.graph = (function () {
   "use strict";
 
   const SVG = "http://www.w3.org/2000/svg";
-  const UNIT = 62; // pixels to a unit of the layout
-  const SIDE = 0.72, TOP = 1.1, BOTTOM = 0.62, GAP = 0.5; // units around a graph, and between two
+  const UNIT = 78; // pixels to a unit of the layout
+  const SIDE = 0.72, TOP = 1.02, BOTTOM = 0.5, GAP = 0.45; // units around a graph, and between two
 
   // -- elements ----------------------------------------------------------------------------------
 
@@ -59,8 +59,9 @@ interpose.graph = (function () {
       const parts = {
         circle: svg("circle", { r: radius, class: "ip-circle" }),
         value: svg("text", { class: "ip-value", dy: "0.35em" }),
-        name: svg("text", { class: "ip-name", y: -radius - 8 }, node.name),
-        was: svg("text", { class: "ip-was", x: radius + 3, y: -radius * 0.52 }),
+        name: svg("text", { class: "ip-name", y: -radius - 9 }),
+        halo: svg("text", { class: "ip-was ip-halo", x: -radius - 2, y: -radius * 0.6 }),
+        was: svg("text", { class: "ip-was", x: -radius - 2, y: -radius * 0.6 }),
         title: svg("title"),
       };
       parts.name.textContent = node.name;
@@ -82,8 +83,8 @@ interpose.graph = (function () {
   // The words in a node: its value, what it was, and all of it for the pointer and for screen readers.
   function show(node, { value = "", was = "", hover = "", colour = null }) {
     if (node.value.textContent !== value) node.value.textContent = value;
-    node.value.style.fontSize = `${value.length < 6 ? 14 : value.length < 8 ? 12.5 : 11}px`;
-    node.was.textContent = was;
+    node.value.style.fontSize = `${value.length < 6 ? 14.5 : value.length < 8 ? 13 : 11.5}px`;
+    node.was.textContent = node.halo.textContent = was;
     node.title.textContent = hover;
     node.group.setAttribute("aria-label", hover);
     node.circle.style.fill = colour ?? "";
@@ -110,21 +111,28 @@ interpose.graph = (function () {
     return { beside, width, height };
   }
 
-  // A line from a node of one panel to a node of another: above what stands between them in a row, else beside it.
+  // A line from a node of one panel to a node of another: in a row above what stands between them, else round it.
   function link([one, from], [other, to], { arrow, beside }) {
     const start = [one.x + from.x, one.y + from.y], end = [other.x + to.x, other.y + to.y];
-    const far = (one.graph.radius + 0.04) * UNIT, across = end[0] - start[0], down = end[1] - start[1];
-    let middle = [(start[0] + end[0]) / 2, (start[1] + end[1]) / 2];
-    if (!beside) middle[0] += 1.15 * UNIT;
-    else if (Math.abs(down) < 0.5 * UNIT) middle[1] -= Math.min(0.3 * Math.abs(across), 1.5 * UNIT) + 0.3 * UNIT;
-    else middle = [middle[0] + 0.08 * down, middle[1] - 0.08 * Math.abs(across)];
-    const cut = ([x, y]) => {
-      const share = far / Math.hypot(middle[0] - x, middle[1] - y);
-      return [x + share * (middle[0] - x), y + share * (middle[1] - y)];
+    const far = (one.graph.radius + 0.05) * UNIT, across = end[0] - start[0], down = end[1] - start[1];
+    const rise = Math.min(0.22 * Math.abs(across), UNIT) + 0.2 * UNIT;
+    let first, last;
+    if (!beside) {
+      const right = Math.max(...[one, other].flatMap((panel) => panel.nodes.map((node) => node.x + panel.x))) + 0.62 * UNIT;
+      const turn = (x) => x + (right - x) / 0.75;
+      [first, last] = [[turn(start[0]), start[1] + Math.sign(down) * 0.7 * UNIT], [turn(end[0]), end[1] - Math.sign(down) * 0.7 * UNIT]];
+    } else {
+      const level = Math.abs(down) < 0.5 * UNIT ? rise : 0.1 * Math.abs(across);
+      const part = (share) => [start[0] + share * across, start[1] + share * down - level];
+      [first, last] = [part(0.25), part(0.75)];
+    }
+    const cut = ([x, y], [u, v]) => {
+      const share = far / Math.hypot(u - x, v - y);
+      return [x + share * (u - x), y + share * (v - y)];
     };
-    const [a, b] = [cut(start), cut(end)];
-    const path = svg("path", { class: arrow ? "ip-taken" : "ip-held", d: `M${a} Q${middle} ${b}` });
-    return svg("g", { "aria-hidden": "true" }, path, ...(arrow ? [head(middle, b, "ip-taken-head", 12)] : []));
+    const [a, b] = [cut(start, first), cut(end, last)];
+    const path = svg("path", { class: arrow ? "ip-taken" : "ip-held", d: `M${a} C${first} ${last} ${b}` });
+    return svg("g", { "aria-hidden": "true" }, path, ...(arrow ? [head(last, b, "ip-taken-head", 13)] : []));
   }
 
   // -- moving among nodes with the keyboard --------------------------------------------------------
@@ -172,8 +180,9 @@ interpose.graph = (function () {
   .ip-canvas .ip-heading { font-weight: 650; font-size: 14.5px; }
   .ip-canvas .ip-value { fill: #20242c; font-variant-numeric: tabular-nums; }
   .ip-canvas .ip-name { paint-order: stroke; stroke: var(--ip-paper); stroke-width: 5px; stroke-linejoin: round; }
-  .ip-canvas .ip-was { text-anchor: start; font-size: 11px; fill: var(--ip-muted); text-decoration: line-through;
-    paint-order: stroke; stroke: var(--ip-paper); stroke-width: 4px; stroke-linejoin: round; }
+  .ip-canvas .ip-was { text-anchor: end; font-size: 11.5px; fill: var(--ip-muted); text-decoration: line-through; }
+  .ip-canvas .ip-halo { text-decoration: none; stroke: var(--ip-paper); stroke-width: 5px; stroke-linejoin: round; }
+  .ip-none { opacity: 0.22; }
   .ip-edge { fill: none; stroke: var(--ip-line); stroke-width: 1; }
   .ip-head { fill: var(--ip-line); }
   .ip-circle { fill: var(--ip-paper); stroke: #8c93a0; stroke-width: 1; transition: fill 0.15s; }
@@ -183,7 +192,7 @@ interpose.graph = (function () {
   .ip-node.ip-over .ip-circle { stroke: var(--ip-carry); stroke-width: 4.5; stroke-dasharray: none; }
   .ip-taken { fill: none; stroke: var(--ip-carry); stroke-width: 2.4; pointer-events: none; }
   .ip-taken-head { fill: var(--ip-carry); pointer-events: none; }
-  .ip-said { margin: 0.5rem auto 0.35rem; max-width: 40rem; text-align: center; text-wrap: balance; min-height: 1.5em; }
+  .ip-said { margin: 0.5rem auto 0.35rem; max-width: 46rem; text-align: center; text-wrap: balance; min-height: 1.5em; }
   .ip-live button, .ip-live input, .ip-live select { font: inherit; font-size: 0.88rem; color: var(--ip-ink);
     background: var(--ip-paper); border: 1px solid var(--ip-line); border-radius: 5px; padding: 0.12rem 0.5rem;
     box-sizing: border-box; }
