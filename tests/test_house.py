@@ -119,6 +119,8 @@ ORDER = [
     "discovery.verification",
     "discovery.found",
     "search.discover",
+    ("reports.mechanisms", "reports.sketches", "reports.widgets"),
+    ("reports.abstraction", "reports.explorer"),
     ("tasks.adder", "tasks.capitals"),
     "tasks.trained.networks",
     ("tasks.trained", "tasks.trained.training"),

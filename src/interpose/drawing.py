@@ -121,7 +121,10 @@ def draw_alignment(network: CausalModel | Network, alignment: Any) -> Picture:
     """A causal abstraction: network on the left, causal model on the right, lines from places to variables."""
     low, high = graph_of(network), alignment.model
     held = {
-        name: variable for variable, places in alignment.items() for place in places for name in units_of(network, place)
+        name: variable
+        for variable, places in alignment.items()
+        for place in places
+        for name in units_of(network, place)
     }
     below = {
         name: Node(

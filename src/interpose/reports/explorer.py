@@ -11,7 +11,6 @@ from ..causal_model import CausalModel
 from ..checks import model_name
 from ..discovery.found import Found
 from ..drawing import carried_to, draw, draw_interchange, full, graph_of, setting_of, short, written_at
-from ..effects import interchange
 from ..errors import UnknownPlace, WrongInput, suggest
 from ..inputs import key
 from ..model import NOTHING
@@ -51,7 +50,7 @@ def explorer(
     panels, writes = _opening(model, graph, base, sources, write)
     numbers = {name: k for k, name in enumerate(graph.variables)}
     sketch = sketched(graph, keep_order=isinstance(model, Network))
-    for node, (name, variable) in zip(sketch["nodes"], graph.variables.items(), strict=True):
+    for node, variable in zip(sketch["nodes"], graph.variables.values(), strict=True):
         node["parents"] = [numbers[parent] for parent in variable.parents]
     mechanisms = _computed(graph, domains, panels, writes)
     for name, own in mechanisms.pop("nodes").items():
@@ -106,11 +105,9 @@ def _computed(
     if len(found) == len(graph.variables) - len(graph.inputs):
         return _by_weights(graph, found, domains, opening, writes)
     _check_tables(graph, found, domains)
-    extra = {name: list(values) for name, values in domains.items()}
-    forced = {name: [what] for name, (how, what) in writes.items() if how == "forced"}
-    for more in (opening, forced):
-        for name, values in more.items():
-            extra[name] = [*extra.get(name, ()), *values]
+    extra = {name: [*domains.get(name, ()), *opening.get(name, ())] for name in graph.variables}
+    for name, (how, what) in writes.items():
+        extra[name].append(what if how == "forced" else graph.run(panels[what[0]])[what[1]])
     levels, tables = levels_and_tables(graph, extra)
     return _by_tables(graph, levels, tables, opening, writes)
 
@@ -166,6 +163,9 @@ def _by_tables(
             values.append({"short": short(value), "full": full(value)} | ({"number": value} if quantity else {}))
         return texts[identity]
 
+    def coded(name: str, value: Any) -> int:
+        return number(next((level for level in levels[name] if level == value), value))
+
     nodes: dict[str, dict[str, Any]] = {name: {"levels": [number(v) for v in own]} for name, own in levels.items()}
     for name, table in tables.items():
         nodes[name]["table"] = list(table)
@@ -173,8 +173,8 @@ def _by_tables(
         "nodes": nodes,
         "numbers": False,
         "values": values,
-        "panels": [[number(opening[name][k]) for name in graph.inputs] for k in range(_panels(opening))],
-        "writes": _written(graph, writes, lambda name, value: number(value)),
+        "panels": [[coded(name, opening[name][k]) for name in graph.inputs] for k in range(_panels(opening))],
+        "writes": _written(graph, writes, coded),
     }
 
 

@@ -66,12 +66,12 @@ interpose.graph = (function () {
       };
       parts.name.textContent = node.name;
       const group = svg("g", { class: "ip-node", transform: `translate(${x} ${y})` }, ...Object.values(parts));
-      return { ...parts, group, x, y };
+      return { ...parts, group, radius, x, y };
     });
     const heading = svg("text", { class: "ip-heading", x: width / 2, y: 15 }, title);
     const lines = svg("g", { "aria-hidden": "true" }, ...edges.map((edge) => edge.group));
     const group = svg("g", { role: "group", "aria-label": title }, heading, lines, ...nodes.map((node) => node.group));
-    return { graph, group, nodes, edges, width, height, x: 0, y: 0 };
+    return { graph, group, heading, nodes, edges, width, height, x: 0, y: 0 };
   }
 
   function head([x0, y0], [x, y], kind, size) {
@@ -83,7 +83,8 @@ interpose.graph = (function () {
   // The words in a node: its value, what it was, and all of it for the pointer and for screen readers.
   function show(node, { value = "", was = "", hover = "", colour = null }) {
     if (node.value.textContent !== value) node.value.textContent = value;
-    node.value.style.fontSize = `${value.length < 6 ? 14.5 : value.length < 8 ? 13 : 11.5}px`;
+    const ems = [...value].reduce((sum, sign) => sum + (/[-\d.,:]/.test(sign) ? 0.58 : 0.74), 0);
+    node.value.style.fontSize = `${Math.min(14.5, (1.76 * node.radius) / ems).toFixed(1)}px`;
     node.was.textContent = node.halo.textContent = was;
     node.title.textContent = hover;
     node.group.setAttribute("aria-label", hover);
@@ -97,9 +98,11 @@ interpose.graph = (function () {
     const row = panels.reduce((sum, one) => sum + one.width, 0) + GAP * UNIT * (panels.length - 1);
     const beside = panels.length === 1 || room >= 0.74 * row;
     const width = beside ? row : Math.max(...panels.map((one) => one.width));
+    const tallest = Math.max(...panels.map((one) => one.height));
     let x = 0, y = 0, height = 0;
     for (const one of panels) {
-      [one.x, one.y] = beside ? [x, 0] : [(width - one.width) / 2, y];
+      [one.x, one.y] = beside ? [x, tallest - one.height] : [(width - one.width) / 2, y];
+      one.heading.setAttribute("y", 15 - (beside ? one.y : 0));
       one.group.setAttribute("transform", `translate(${one.x} ${one.y})`);
       height = Math.max(height, one.y + one.height);
       x += one.width + GAP * UNIT;
@@ -182,7 +185,7 @@ interpose.graph = (function () {
   .ip-canvas .ip-name { paint-order: stroke; stroke: var(--ip-paper); stroke-width: 5px; stroke-linejoin: round; }
   .ip-canvas .ip-was { text-anchor: end; font-size: 11.5px; fill: var(--ip-muted); text-decoration: line-through; }
   .ip-canvas .ip-halo { text-decoration: none; stroke: var(--ip-paper); stroke-width: 5px; stroke-linejoin: round; }
-  .ip-none { opacity: 0.22; }
+  .ip-none { opacity: 0.28; }
   .ip-edge { fill: none; stroke: var(--ip-line); stroke-width: 1; }
   .ip-head { fill: var(--ip-line); }
   .ip-circle { fill: var(--ip-paper); stroke: #8c93a0; stroke-width: 1; transition: fill 0.15s; }

@@ -48,7 +48,7 @@ def levels_and_tables(graph: CausalModel, extra: Mapping[str, Sequence[Any]]) ->
         if variable.mechanism is None:
             if variable.domain is None and not more:
                 raise NoDomain(f"{name} has no values to choose from. Give it some: domains={{{name!r}: range(10)}}.")
-            levels[name] = _distinct(name, [*(variable.domain or ()), *more])
+            levels[name] = _distinct(name, variable.domain or (), more)
             continue
         entries += math.prod(len(levels[parent]) for parent in variable.parents)
         if entries > MOST_ENTRIES:
@@ -58,7 +58,7 @@ def levels_and_tables(graph: CausalModel, extra: Mapping[str, Sequence[Any]]) ->
             )
         values = _column(name, variable, [levels[parent] for parent in variable.parents])
         inside = [value for value in values if variable.admits(value)]
-        levels[name] = _distinct(name, [*(variable.domain or ()), *inside, *more])
+        levels[name] = _distinct(name, [*(variable.domain or ()), *inside], more)
         number = {_key(value): k for k, value in enumerate(levels[name])}
         tables[name] = [number.get(_key(value)) for value in values]
     return levels, tables
@@ -79,11 +79,16 @@ def _column(name: str, variable: Variable, of_parents: Sequence[Sequence[Any]]) 
     return column
 
 
-def _distinct(name: str, values: Sequence[Any]) -> list[Hashable]:
-    for value in values:
+def _distinct(name: str, values: Sequence[Any], more: Sequence[Any]) -> list[Hashable]:
+    """The values, and of more those that equal none of them."""
+    for value in (*values, *more):
         if not isinstance(value, Hashable):
             raise WrongInput(f"{name} takes the value {value!r}, which is not hashable: use tuples, not lists.")
-    return list({_key(value): value for value in values}.values())
+    found = {_key(value): value for value in values}
+    for value in more:
+        if value not in found.values():
+            found[_key(value)] = value
+    return list(found.values())
 
 
 def _key(value: Hashable) -> Hashable:
@@ -152,9 +157,7 @@ def _gradient(value: Tensor, rows: Tensor) -> Tensor:
     return torch.zeros_like(rows) if gradient is None else gradient
 
 
-def _through(
-    stage: Stage, parent: int, origin: Tensor, above: Tensor, below: Tensor, middle: Tensor
-) -> str | None:
+def _through(stage: Stage, parent: int, origin: Tensor, above: Tensor, below: Tensor, middle: Tensor) -> str | None:
     """What one parent passes through on its way: "" for two straight parts, a name of `SMOOTH`, None for neither."""
     points = torch.tensor([-30.0, -3.0, -0.4, 0.0, 0.7, 2.0, 40.0], dtype=torch.float64)
     rows = origin.repeat(len(points), 1)
