@@ -166,13 +166,12 @@ interpose.graph = (function () {
   // -- the figure ----------------------------------------------------------------------------------
 
   const STYLE = `
-  .ip-live { --ip-ink: var(--ink, #20242c); --ip-paper: var(--paper, #fff); --ip-muted: var(--muted, #69707d);
+  .ip-live { --ip-ink: var(--ink, #20242c); --ip-paper: var(--paper, #fff); --ip-muted: var(--muted, color-mix(in srgb, var(--ip-ink) 70%, var(--ip-paper)));
     --ip-accent: var(--accent, #6a5fc1); --ip-line: color-mix(in srgb, var(--ip-ink) 52%, var(--ip-paper));
     --ip-hair: color-mix(in srgb, var(--ip-ink) 16%, var(--ip-paper)); --ip-carry: #ec3b82;
     color: var(--ip-ink); font: 0.94rem/1.5 system-ui, sans-serif; max-width: 100%; }
   @media (prefers-color-scheme: dark) {
-    .ip-live { --ip-ink: var(--ink, #e7e8ec); --ip-paper: var(--paper, #17191e); --ip-muted: var(--muted, #9aa1ad);
-      --ip-accent: var(--accent, #a59fd9); } }
+    .ip-live { --ip-ink: var(--ink, #e7e8ec); --ip-paper: var(--paper, #17191e); --ip-accent: var(--accent, #a59fd9); } }
   @media screen { .ip-still { display: none !important; } }
   @media print { .ip-live { display: none !important; } }
   .ip-scroll { overflow-x: auto; padding: 0.25rem 0; }
