@@ -98,7 +98,7 @@ interpose.graph.adopt(`
   .ip-abstraction .ip-node, .ip-abstraction .ip-edge, .ip-held { transition: opacity 0.15s; }
   .ip-held { fill: none; stroke: var(--ip-accent); stroke-width: 1.6; stroke-dasharray: 5 4; pointer-events: none; }
   .ip-near .ip-held { stroke-width: 2.6; stroke-dasharray: none; }
-  .ip-abstraction .ip-away { opacity: 0.18; }
+  .ip-abstraction .ip-away { opacity: 0.25; }
   .ip-rules { display: flex; flex-direction: column; width: max-content; max-width: 100%; margin: 0 auto; }
   .ip-rules button { display: flex; gap: 0.8rem; text-align: left; border: 0; border-left: 3px solid transparent;
     border-radius: 0; background: none; padding: 0.15rem 0.6rem; }

@@ -153,7 +153,7 @@ interpose.widgets.explorer = function (figure, data) {
   const legend = html("div", { class: "ip-legend" }, ...legendEntries());
   const beside = html("button", { type: "button", onclick: addSource }, "Compare with a source");
   const reset = html("button", { type: "button", onclick: start }, "Reset");
-  const root = html("div", { class: "ip-live ip-explorer" }, scroll, said, bar, legend,
+  const root = html("div", { class: "ip-live ip-explorer" }, scroll, bar, said, legend,
     html("div", { class: "ip-tools" }, beside, reset));
   const links = svg("g", {});
   let panels, fields, shape, refreshBar = () => {};
@@ -410,7 +410,7 @@ interpose.graph.adopt(`
     min-width: 2.6rem; height: 1.75rem; }
   @media (pointer: fine) { .ip-explorer .ip-input[type="number"] { padding-left: 1rem; } }
   .ip-bar { display: flex; flex-wrap: wrap; gap: 0.35rem 0.7rem; align-items: center; justify-content: center;
-    min-height: 2.5rem; max-width: 46rem; text-align: center; margin: 0 auto 0.5rem; }
+    min-height: 2.5rem; max-width: 46rem; text-align: center; margin: 0.4rem auto 0; }
   .ip-bar input { width: 6.5rem; } .ip-bar span, .ip-bar label { color: var(--ip-muted); font-size: 0.88rem; }
   .ip-bar button:disabled { opacity: 0.45; cursor: default; }
   .ip-legend { display: flex; flex-wrap: wrap; gap: 0.15rem 1rem; justify-content: center; font-size: 0.8rem;

@@ -194,7 +194,7 @@ interpose.graph = (function () {
   .ip-node.ip-over .ip-circle { stroke: var(--ip-carry); stroke-width: 4.5; stroke-dasharray: none; }
   .ip-taken { fill: none; stroke: var(--ip-carry); stroke-width: 2.4; pointer-events: none; }
   .ip-taken-head { fill: var(--ip-carry); pointer-events: none; }
-  .ip-said { margin: 0.5rem auto 0.35rem; max-width: 46rem; text-align: center; text-wrap: balance; min-height: 1.5em; }
+  .ip-said { margin: 0.3rem auto 0.5rem; max-width: 46rem; text-align: center; text-wrap: balance; min-height: 1.5em; }
   .ip-live button, .ip-live input, .ip-live select { font: inherit; font-size: 0.88rem; color: var(--ip-ink);
     background: var(--ip-paper); border: 1px solid var(--ip-line); border-radius: 5px; padding: 0.12rem 0.5rem;
     box-sizing: border-box; }
