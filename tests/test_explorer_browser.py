@@ -367,6 +367,33 @@ def test_tapping_does_what_dragging_does(opened):
 # -- what is said, and what cannot be --------------------------------------------------------------------
 
 
+def test_a_sentence_has_room_for_whole_words(opened):
+    spoken = {"Paris": "French", "Oslo": "Norwegian"}
+    model = ip.CausalModel(city=ip.Variable(list(spoken)), tongue=ip.Variable(lambda city: spoken[city]))
+    reader = Reader(opened(explorer(model, {"city": "Paris"}, {"city": {"city": "Oslo"}})))
+    assert reader.text(0, "tongue") == "Norwegi…"
+    assert reader.said() == (
+        "city is taken from the source (Oslo instead of Paris): the output becomes Norwegian instead of French."
+    )
+
+
+def test_several_sources_and_outputs_are_told_apart(opened):
+    up, down = ip.Variable(lambda A, B: A + B), ip.Variable(lambda B: -B)
+    model = ip.CausalModel(A=ip.Variable(range(9)), B=ip.Variable(range(9)), up=up, down=down)
+    one, two = {"A": 5, "B": 2}, {"A": 0, "B": 7}
+    reader = Reader(opened(explorer(model, {"A": 1, "B": 2}, {"A": one, "B": two}), width=1400))
+    assert reader.said() == (
+        "A is taken from source 1 (5 instead of 1) and B is taken from source 2 (7 instead of 2): "
+        "up becomes 12 instead of 3 and down becomes -7 instead of -2."
+    )
+    reader.release("B")
+    reader.drag("B", "B", source=1)
+    assert reader.said() == (
+        "A is taken from source 1 (5 instead of 1) and B is taken from source 1 (2, as before): "
+        "up becomes 7 instead of 3 and down stays -2."
+    )
+
+
 def test_reset_goes_back_to_how_the_page_opened(opened):
     reader = Reader(opened(explorer(adder.network(), BASE, write={"h23": -100})))
     before, said = reader.shown(), reader.said()

@@ -12,7 +12,7 @@ interpose.widgets.abstraction = function (figure, data) {
 
   const panels = [panel(low, "network", { bottom: 0.5 }), panel(high, "causal model", { bottom: 0.5 })];
   const links = svg("g", {});
-  const canvas = svg("svg", {}, ...panels.map((one) => one.group), links);
+  const canvas = svg("svg", {}, links, ...panels.map((one) => one.group));
   const scroll = html("div", { class: "ip-scroll" }, html("div", { class: "ip-canvas" }, canvas));
   const said = html("p", { class: "ip-said", "aria-live": "polite" });
   const rules = html("div", { class: "ip-rules" }, ...held.map(ruleOf));

@@ -96,6 +96,7 @@ interpose.widgets.explorer = function (figure, data) {
     return say(Math.abs(value) <= 4 * data.precision * sizes[k] ? 0 : value);
   }
   const sourceName = (p) => (state.panels.length > 2 ? `source ${p}` : "source");
+  const theSource = (p) => (state.panels.length > 2 ? sourceName(p) : "the source");
   const changed = (k) => words(runs[0], k, full) !== words(plain, k, full);
 
   function change(act) {
@@ -172,7 +173,7 @@ interpose.widgets.explorer = function (figure, data) {
     panels = state.panels.map((_, p) => panel(data.graph, p ? sourceName(p) : "base", { bottom: 0.98 }));
     canvas.replaceChildren(...panels.map((one) => one.group), links);
     fields = panels.map((_, p) => inputs.map((k, i) => {
-      const label = `${nodes[k].name} of the ${p ? sourceName(p) : "base"}`;
+      const label = `${nodes[k].name} of ${p ? theSource(p) : "the base"}`;
       const one = field(label, choicesOf(k), (value) => change(() => { state.panels[p][i] = value; }));
       one.element.classList.add("ip-input");
       return one;
@@ -213,7 +214,7 @@ interpose.widgets.explorer = function (figure, data) {
     panels.forEach((one, p) => one.nodes.forEach((node, k) => {
       const how = p === 0 && state.writes.get(k);
       const value = words(runs[p], k, full), kind = kinds[p][k];
-      const way = !how ? kind : how.panel ? `taken from the ${sourceName(how.panel)}` : "forced";
+      const way = !how ? kind : how.panel ? `taken from ${theSource(how.panel)}` : "forced";
       const was = p === 0 && changed(k) ? words(plain, k, short) : "";
       show(node, { value: words(runs[p], k, short), was, colour: colours[kind],
         hover: `${nodes[k].name} = ${value} (${way})${was && `, ${was} without interventions`}` });
@@ -233,18 +234,19 @@ interpose.widgets.explorer = function (figure, data) {
 
   // -- the state in words ------------------------------------------------------------------------------
 
+  const brief = data.numbers ? short : full; // in a sentence there is room for whole words
   function told() {
-    if (!state.writes.size) return `Nothing is intervened on: ${listed(outputs.map((k) => `${outputName(k)} is ${words(plain, k, short)}`))}.`;
+    if (!state.writes.size) return `Nothing is intervened on: ${listed(outputs.map((k) => `${outputName(k)} is ${words(plain, k, brief)}`))}.`;
     const acts = [...state.writes].map(([k, how]) => {
-      const now = words(runs[0], k, short), before = words(plain, k, short);
+      const now = words(runs[0], k, brief), before = words(plain, k, brief);
       const instead = changed(k) ? `${now} instead of ${before}` : `${now}, as before`;
       if (!how.panel) return `${nodes[k].name} is forced to ${instead}`;
       const origin = how.from === k ? "" : `${nodes[how.from].name} of `;
-      return `${nodes[k].name} is taken from ${origin}the ${sourceName(how.panel)} (${instead})`;
+      return `${nodes[k].name} is taken from ${origin}${theSource(how.panel)} (${instead})`;
     });
     const ends = outputs.map((k) => changed(k)
-      ? `${outputName(k)} becomes ${words(runs[0], k, short)} instead of ${words(plain, k, short)}`
-      : `${outputName(k)} stays ${words(runs[0], k, short)}`);
+      ? `${outputName(k)} becomes ${words(runs[0], k, brief)} instead of ${words(plain, k, brief)}`
+      : `${outputName(k)} stays ${words(runs[0], k, brief)}`);
     return `${listed(acts)}: ${listed(ends)}.`;
   }
   const outputName = (k) => (outputs.length > 1 ? nodes[k].name : "the output");
@@ -289,7 +291,7 @@ interpose.widgets.explorer = function (figure, data) {
   }
   function barOfHeld() {
     const { panel: p, from } = held;
-    bar.append(named(from), html("span", {}, `of the ${sourceName(p)} in hand: choose its new place in the base.`),
+    bar.append(named(from), html("span", {}, `of ${theSource(p)} in hand: choose its new place in the base.`),
       button(`Put into ${nodes[from].name}`, () => { take(from, held); choose(); }), button("Let go", letGo));
   }
   function barOfNode(k) {
@@ -301,9 +303,9 @@ interpose.widgets.explorer = function (figure, data) {
     refreshBar = () => {
       const how = state.writes.get(k), rule = formula(k);
       const own = inputs.includes(k) ? "an input, set in its field" : rule ? `= ${rule}` : `computed from ${nodes[k].parents.map((p) => nodes[p].name).join(", ") || "nothing"}`;
-      state0.textContent = how ? (how.panel ? `taken from the ${sourceName(how.panel)}` : "forced") : own;
+      state0.textContent = how ? (how.panel ? `taken from ${theSource(how.panel)}` : "forced") : own;
       forced?.set(runs[0].values[k]);
-      takes.forEach((one, i) => { one.textContent = `Take ${words(runs[i + 1], k, short)} from the ${sourceName(i + 1)}`; });
+      takes.forEach((one, i) => { one.textContent = `Take ${words(runs[i + 1], k, short)} from ${theSource(i + 1)}`; });
       free.disabled = !how;
     };
     refreshBar();

@@ -83,8 +83,8 @@ interpose.graph = (function () {
   // The words in a node: its value, what it was, and all of it for the pointer and for screen readers.
   function show(node, { value = "", was = "", hover = "", colour = null }) {
     if (node.value.textContent !== value) node.value.textContent = value;
-    const ems = [...value].reduce((sum, sign) => sum + (/[-\d.,:]/.test(sign) ? 0.58 : 0.74), 0);
-    node.value.style.fontSize = `${Math.min(14.5, (1.76 * node.radius) / ems).toFixed(1)}px`;
+    const ems = [...value].reduce((sum, sign) => sum + (/[A-Z+=]/.test(sign) ? 0.74 : 0.58), 0);
+    node.value.style.fontSize = `${Math.max(9, Math.min(14.5, (1.76 * node.radius) / ems)).toFixed(1)}px`;
     node.was.textContent = node.halo.textContent = was;
     node.title.textContent = hover;
     node.group.setAttribute("aria-label", hover);
@@ -121,7 +121,7 @@ interpose.graph = (function () {
     const rise = Math.min(0.22 * Math.abs(across), UNIT) + 0.2 * UNIT;
     let first, last;
     if (!beside) {
-      const right = Math.max(...[one, other].flatMap((panel) => panel.nodes.map((node) => node.x + panel.x))) + 0.62 * UNIT;
+      const right = Math.max(...[one, other].flatMap((panel) => panel.nodes.map((node) => node.x + panel.x))) + 0.5 * UNIT;
       const turn = (x) => x + (right - x) / 0.75;
       [first, last] = [[turn(start[0]), start[1] + Math.sign(down) * 0.7 * UNIT], [turn(end[0]), end[1] - Math.sign(down) * 0.7 * UNIT]];
     } else {
