@@ -171,6 +171,22 @@ def test_a_value_outside_its_domain_has_no_entry():
     assert levels["Y"] == [0, 1, 2, 3, 4] and tables["Y"] == [0, 1, 4, None]
 
 
+def test_what_a_mechanism_refuses_has_no_entry():
+    def known(A, B):
+        if (A, B) == (1, 1):
+            raise errors.OutsideDomain("never seen")
+        return A + B
+
+    model = ip.CausalModel(A=ip.Variable(range(2)), B=ip.Variable(range(2)), Y=ip.Variable(known))
+    levels, tables = levels_and_tables(model, {})
+    assert levels["Y"] == [0, 1] and tables["Y"] == [0, 1, 1, None]
+
+
+def test_an_input_of_a_network_may_have_values_to_choose_from():
+    data = explorer(adder.network(), BASE, {"A": [5, 2, 3]}, domains={"A": range(4)}).data
+    assert [node.get("choices") for node in data["graph"]["nodes"][:2]] == [[0, 1, 2, 3, 5], None]
+
+
 def test_the_figure_opens_as_the_still_picture_shows_it():
     net = adder.network()
     forced = explorer(net, BASE, write={"l2[2]": -100, "h12": ip.Add(4)})

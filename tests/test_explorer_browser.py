@@ -339,6 +339,23 @@ def test_the_keyboard_does_the_same(opened):
     assert reader.said() == "h23 is forced to -100 instead of -0.271: the output stays 6."
 
 
+def test_a_screen_reader_presses_a_node_without_a_pointer(opened):
+    reader = Reader(opened(explorer(adder.network(), BASE, {"h12": SOURCE})))
+    press = "node => node.dispatchEvent(new MouseEvent('click', {bubbles: true, detail: 0}))"
+    reader.node(1, "A").evaluate(press)
+    reader.node(0, "A").evaluate(press)
+    assert "A is taken from the source (4 instead of 1)" in reader.said()
+
+
+def test_values_to_choose_from_are_all_that_an_input_takes(opened):
+    reader = Reader(opened(explorer(adder.network(), BASE, domains={"A": range(4), "B": (2, 3, 5)})))
+    reader.put("A of the base", 3)
+    reader.put("A of the base", 4)
+    reader.put("B of the base", "5")
+    assert (reader.text(0, "A"), reader.text(0, "B"), reader.text(0, "Y")) == ("3", "5", "11")
+    assert reader.field("A of the base").get_attribute("aria-invalid") == "true"
+
+
 def test_every_control_is_reached_by_tab_and_has_a_name(opened):
     page = opened(explorer(adder.hypothesis(), {"A": 1, "B": 2, "C": 3}, {"B+C": {"A": 4, "B": 5, "C": 6}}))
     named = []

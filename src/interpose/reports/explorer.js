@@ -185,6 +185,7 @@ interpose.widgets.explorer = function (figure, data) {
       one.nodes.forEach((node, k) => {
         node.group.addEventListener("keydown", (event) => pressed(event, p, k));
         node.group.addEventListener("pointerdown", (event) => grabbed(event, p, k));
+        node.group.addEventListener("click", (event) => event.detail === 0 && activate(p, k)); // of a screen reader
         node.group.classList.toggle("ip-source", p > 0);
       });
     });

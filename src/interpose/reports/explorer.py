@@ -132,7 +132,7 @@ def _by_weights(
     """Numbers as they are, and how far the module's own precision goes."""
     nodes: dict[str, dict[str, Any]] = {name: {"sum": dict(unit)} for name, unit in found.items()}
     for name, domain in domains.items():
-        nodes[name] = {"choices": [float(value) for value in (*domain, *opening[name])]}
+        nodes[name] = {"choices": sorted({float(value) for value in (*domain, *opening[name])})}
     stage = next(v.mechanism.stage for v in graph.variables.values() if isinstance(v.mechanism, Unit))
     precision = stage.network.numbers([[0.0] * len(graph.inputs)]).dtype
     return {

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..causal_model import CausalModel, Variable
 from ..columns import plain
-from ..errors import NoDomain, WrongInput
+from ..errors import NoDomain, OutsideDomain, WrongInput
 from ..neuron_graph import Stage, Unit
 
 MOST_ENTRIES = 20_000
@@ -26,6 +26,9 @@ SMOOTH: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 }
 """Nonlinearities that a parent may pass through, and their slopes at 0. Those of two straight parts need no name."""
 
+OUTSIDE = object()
+"""What a mechanism gives that says it was asked for something outside its domain."""
+
 Levels = Mapping[str, Sequence[Hashable]]
 
 
@@ -34,7 +37,7 @@ Levels = Mapping[str, Sequence[Hashable]]
 
 def levels_and_tables(graph: CausalModel, extra: Mapping[str, Sequence[Any]]) -> tuple[Levels, dict[str, list[Any]]]:
     """The values that each variable may take, and for each computed one the number of its value (None: outside its
-    domain) for every combination of its parents' values, the last parent varying fastest.
+    domain, or none) for every combination of its parents' values, the last parent varying fastest.
 
     extra: further values for a variable to take. Raises NoDomain for an input without a domain, WrongInput where there
     are more than `MOST_ENTRIES` combinations or values that are not hashable; an error of a mechanism passes through,
@@ -57,7 +60,7 @@ def levels_and_tables(graph: CausalModel, extra: Mapping[str, Sequence[Any]]) ->
                 "its variables have too many values to be tabulated. Give smaller domains."
             )
         values = _column(name, variable, [levels[parent] for parent in variable.parents])
-        inside = [value for value in values if variable.admits(value)]
+        inside = [value for value in values if value is not OUTSIDE and variable.admits(value)]
         levels[name] = _distinct(name, [*(variable.domain or ()), *inside], more)
         number = {_key(value): k for k, value in enumerate(levels[name])}
         tables[name] = [number.get(_key(value)) for value in values]
@@ -73,6 +76,8 @@ def _column(name: str, variable: Variable, of_parents: Sequence[Sequence[Any]]) 
         setting = dict(zip(variable.parents, values, strict=True))
         try:
             column.append(plain(alone.run(setting)[name]))
+        except OutsideDomain:
+            column.append(OUTSIDE)
         except Exception as error:
             error.add_note(f"{name} was asked for a table of all its values, of {setting} among them.")
             raise
