@@ -11,6 +11,8 @@ from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
 from .errors import MissingPart
 from .maps import Scan
 from .metrics import logit_difference, matches
+from .reports.abstraction import abstraction
+from .reports.explorer import explorer
 from .reports.page import report
 from .reports.sentences import where_it_is
 from .search.scan import scan
@@ -64,8 +66,12 @@ def adder_part(out: Path, say: Say) -> list[Any]:
         picture.save(out / f"{name}.svg")
         picture.save(out / f"{name}.png")
     pictures["adder-maps"].save(out / "adder-maps.html")
-    shown = ("adder-interchange", "adder-circuit", "adder-alignment")
-    return [scans, accuracy, *(pictures[name] for name in shown)]
+    tried = (
+        explorer(network, [1, 2, 3], {"h12": [4, 2, 3]}),
+        abstraction(network, claim),
+        explorer(hypothesis, {"A": 1, "B": 2, "C": 3}),
+    )
+    return [scans, *tried, accuracy, pictures["adder-circuit"]]
 
 
 def capitals_part(out: Path, say: Say, cities: int, progress: bool | None = None) -> Scan:

@@ -20,12 +20,13 @@ from ..results import Effects
 from ..rivals import Rivalry
 from ..tables import Table
 from . import origins
-from .graphs import found_parts, model_parts
+from .graphs import found_parts, model_parts, widget_title
 from .measured import section_of_effects, section_of_scan, section_of_scans
 from .pictures import picture_widget
 from .sections import Part, Section
 from .sentences import of_accuracy, of_circuit, of_comparison
 from .tables import table_widget
+from .widgets import Widget
 from .words import capital, counted, named, shown
 
 MOST = 50
@@ -223,6 +224,10 @@ def _picture(picture: Picture) -> Section:
     return Section(kind="A picture", title=picture.title, parts=(Part("", picture_widget(picture)),))
 
 
+def _widget(widget: Widget) -> Section:
+    return Section(kind="A figure", title=widget.title or widget_title(widget), parts=(Part("", widget),))
+
+
 def _table(table: Table) -> Section:
     return Section(kind="A table", title=table.title, parts=(Part("", table_widget(table)),), notes=table.notes)
 
@@ -259,5 +264,6 @@ KINDS: Mapping[type, Callable[[Any], Section]] = {
     Network: _network,
     Picture: _picture,
     Table: _table,
+    Widget: _widget,
 }
 """Every kind of result, and what makes its section."""
