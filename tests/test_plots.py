@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import interpose as ip
+import tiny
 from interpose.grid import axis_labels
 from interpose.plots.heatmap import DRAWN, PAGE, TALLEST, WIDEST, Panel, colours, heatmap, strongest, thinned
 from interpose.plots.picture import drawable
@@ -72,6 +73,8 @@ def test_tokens_are_short_words_in_which_blanks_can_be_seen():
 def test_where_pairs_differ_two_tokens_are_named_and_that_there_are_more():
     assert axis_labels("position", [1], [["a", " Paris"], ["a", " Rome"]]) == ["1 Paris/Rome"]
     assert axis_labels("position", [1, -1], prompts(4)) == ["1 The", "-1 Paris/Rome/…"]
+    assert axis_labels("position", ["{city[-1]}", "-1"], prompts(4)) == ["{city[-1]}", "-1"]
+    assert axis_labels("position", [2, -1], [["a", "b", "c"], ["a", "b"]]) == ["2", "-1 c/b"]
     assert axis_labels("head", [0, 1], prompts(4)) == ["0", "1"] and axis_labels("position", [7], None) == ["7"]
 
 
@@ -221,6 +224,15 @@ def test_a_character_is_named_again_after_an_error(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         picture.png()
     assert picture.figure.axes[0].get_title() == "東"
+
+
+def test_a_map_of_named_positions_is_drawn():
+    lm = ip.LanguageModel(tiny.model(), tiny.tokenizer())
+    cities, others = ["Paris", "Oslo xx"], ["Rome", "Cairo"]
+    answers = [(" France", " Italy"), (" Norway", " Egypt")]
+    pairs = ip.Pairs.from_template(lm, "The city of {city} is", base=cities, source=others, answers=answers)
+    found = ip.scan(lm, pairs, lm.residual(positions=["{city[-1]}", -1]), ip.logit_difference)
+    assert ticks(found.heatmap().figure.axes[0]) == ["{city[-1]}", "-1"]
 
 
 # -- a deep model --------------------------------------------------------------------------------------------

@@ -58,7 +58,10 @@ def label_of(group: Group) -> str:
 
 
 def axis_labels(axis: str, labels: Sequence[Any], tokens: Sequence[Sequence[str]] | None) -> list[str]:
-    """What to write at an axis: at positions also the token, or the first two where pairs differ in it."""
+    """What to write at an axis: at positions also the token, or the first two where pairs differ in it.
+
+    Positions that are named stand for themselves, and so do those that a prompt does not have.
+    """
     if axis != "position" or tokens is None:
         return [str(label) for label in labels]
     shown = []
