@@ -72,7 +72,7 @@ def axis_labels(axis: str, labels: Sequence[Any], tokens: Sequence[Sequence[str]
 def tokens_at(position: Any, tokens: Sequence[Sequence[str]] | None) -> list[str]:
     """The different tokens that stand at a position, as words; none where it is named, or not every prompt has it."""
     rows = tokens or ()
-    if not isinstance(position, int | np.integer) or not all(-len(row) <= position < len(row) for row in rows):
+    if not isinstance(position, int) or not all(-len(row) <= position < len(row) for row in rows):
         return []
     return [_visible(token) for token in dict.fromkeys(row[position] for row in rows)]
 
