@@ -557,3 +557,20 @@ def test_an_offloaded_model_gives_what_it_gives_in_memory_and_stays_offloaded(ki
         )
         assert np.allclose(one.nie, other.nie, atol=1e-6) and np.abs(other.nie).max() > 0
     assert all(parameter.is_meta for parameter in module.parameters())
+
+
+def test_tokens_and_positions_that_a_model_does_not_have_are_said_before_it_runs():
+    lm, learned = ip.LanguageModel(tiny.model()), ip.LanguageModel(tiny.model("gpt2"))
+    for token in (700, -1):
+        with pytest.raises(
+            errors.WrongInput, match=rf"Token {token} is none of the model's: they count from 0 to 699."
+        ):
+            lm.run([1, token])
+    with pytest.raises(errors.WrongInput, match=r"The prompts have 1025 tokens, and the model has 1024 positions."):
+        learned.run([[1] * 1025])
+    assert learned.run([[1] * 1024]).output.shape == lm.run([[1] * 1025]).output.shape == (1, 700)
+
+
+def test_a_model_without_a_head_is_told_what_to_load():
+    with pytest.raises(errors.WrongInput, match=r"LlamaModel gives no logits of a next token. Give a model with a"):
+        ip.LanguageModel(tiny.model().model).run([1, 2])

@@ -267,7 +267,7 @@ def test_positions_with_names_and_prompts_of_unequal_length_are_shown_too():
     places = tuple((Named(place.layer, place.position),) for (place,) in uneven.places)
     uneven = replace(uneven, places=places, pairs=replace(uneven.pairs, tokens=rows, source_tokens=rows))
     assert [words for words, _, _ in stretches(uneven)] == ["position {city}", "position -1 (Rio/York)"]
-    assert "{city}" in Read(pages(uneven)).text and "-1 Rio…" in Read(pages(uneven)).text
+    assert "{city}" in Read(pages(uneven)).text and "-1 Rio/York" in Read(pages(uneven)).text
 
 
 class Named(Place):
@@ -371,17 +371,18 @@ def test_the_page_of_a_language_models_map_is_small():
 
 def test_places_of_three_axes_have_no_map_and_that_is_said():
     whole = flow()
-    places = tuple((Deep(place.layer, place.position),) for (place,) in whole.places)
-    text = Read(pages(replace(whole, places=places))).text
+    one, two = (tuple((Deep(p.layer, k * (p.layer % 2), p.position),) for (p,) in whole.places) for k in (0, 1))
+    text = Read(pages(replace(whole, places=two))).text
     assert "There is none: a map has two axes, and these places have layer, head and position." in text
+    (data,) = (data for kind, data in Read(pages(replace(whole, places=one))).widgets() if kind == "heatmap")
+    assert [cell["at"] for cell in data["maps"][0]["cells"]] == [[p.layer, p.position] for (p,) in whole.places]
 
 
 class Deep:
     """A place on three axes."""
 
-    def __init__(self, layer, position):
-        self.coordinates = (("layer", layer, layer), ("head", 0, 0), ("position", position, position))
-        self.position = position
+    def __init__(self, layer, head, position):
+        self.coordinates = (("layer", layer, layer), ("head", head, head), ("position", position, position))
 
     def __str__(self):
         return f"{self.coordinates}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .engine.question import ALL, Engine
 from .errors import MissingPart, WrongInput, WrongPairs
@@ -29,6 +29,9 @@ from .sites import Site
 from .transformer import Transformer
 from .units import device_of
 from .unwrapping import unwrapped
+
+POSITIONS = ("wpe", "embed_positions", "position_embeddings")
+"""What transformers call their tables of learned positions, which have an end."""
 
 
 class LanguageModel(Transformer):
@@ -221,6 +224,7 @@ class LanguageModel(Transformer):
         lengths = sorted({len(row) for row in ids})
         if len(lengths) != 1:
             raise WrongPairs(f"The prompts have {lengths} tokens. Prompts that run together have equally many tokens.")
+        self._check_tokens(torch.as_tensor(ids))
         if _is_pair(self.module):
             start = getattr(getattr(self.module, "config", None), "decoder_start_token_id", None) or 0
             options |= {"decoder_input_ids": torch.full((len(ids), 1), start, device=self.device)}
@@ -277,8 +281,26 @@ class LanguageModel(Transformer):
         """[prompt, vocabulary]: the logits at the last position."""
         if isinstance(output, tuple):
             output = output[0]
+        if not isinstance(output, Tensor) and not hasattr(output, "logits"):
+            raise WrongInput(
+                f"{type(self.module).__name__} gives no logits of a next token. Give a model with a language-model "
+                "head, as AutoModelForCausalLM loads it, or an ip.Network."
+            )
         logits: Tensor = output if isinstance(output, Tensor) else output.logits
         return logits[:, -1]
+
+    def _check_tokens(self, ids: Tensor) -> None:
+        """Raise WrongInput for tokens that the model does not embed, and for more than it has positions for."""
+        find = getattr(self.module, "get_input_embeddings", None)
+        many = getattr(find() if find is not None else None, "num_embeddings", None)
+        if many is not None and len(wrong := ids[(ids < 0) | (ids >= many)]):
+            raise WrongInput(f"Token {int(wrong[0])} is none of the model's: they count from 0 to {many - 1}.")
+        tables = [self.modules[path] for path in self.modules if path.rpartition(".")[2] in POSITIONS]
+        ends = [m.num_embeddings - getattr(m, "offset", 0) for m in tables if isinstance(m, nn.Embedding)]
+        if (length := ids.shape[1]) > min(ends, default=length):
+            raise WrongInput(
+                f"The prompts have {length} tokens, and the model has {min(ends)} positions. Shorten them."
+            )
 
     def _ids(self, inputs: Any) -> Any:
         """Token ids, one row a prompt."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..grid import axes_of, cells_of
+from ..grid import axes_of, cells_of, drawn_axes
 from ..inputs import examples
 from ..maps import Scan
 from ..results import Effects
@@ -71,7 +71,7 @@ def _map(scan: Scan, texts: dict[str, int], most: int) -> dict[str, Any]:
 
 def _where(scan: Scan) -> list[list[int]]:
     """The row and the column of each place on its map."""
-    axes = axes_of(scan.places)
+    axes, _ = drawn_axes(axes_of(scan.places))
     cells = cells_of(scan.places, axes)
     rows = cells if len(axes) == 2 else (np.zeros(len(scan.places), int), *cells)
     return np.stack(rows, 1).tolist()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..grid import axes_of
+from ..grid import axes_of, drawn_axes
 from ..maps import Scan, Scans, as_scan
 from ..results import Effects
 from ..tables import Table
@@ -116,7 +116,7 @@ def _quoted(text: str) -> str:
 
 def _map(scans: Sequence[Scan]) -> tuple[Part, ...]:
     """The map, where the places have at most two axes; otherwise why there is none."""
-    axes = axes_of(scans[0].places)
+    axes, _ = drawn_axes(axes_of(scans[0].places))
     if len(axes) > 2:
         said = f"There is none: a map has two axes, and these places have {named(list(axes))}."
         return (Part("The map", None, (said,)),)

@@ -69,7 +69,7 @@ def where_it_is(flow: Scan, share: float = SHARE) -> list[str]:
 def stretches(flow: Scan, share: float = SHARE) -> list[tuple[str, list[int], list[int]]]:
     """Where a map of layers and positions is above a share: the position, the layers in a row, and their columns."""
     axes = axes_of(flow.places)
-    if list(axes) != ["layer", "position"]:
+    if list(axes) != ["layer", "position"] or not all(isinstance(layer, int) for layer in axes["layer"]):
         return []
     carried, cells = flow.transfer().estimate, np.stack(cells_of(flow.places, axes), 1).tolist()
     found = []
