@@ -1,0 +1,32 @@
+"""Build the documentation site: `python docs/build.py` gives docs/_build/html/index.html, which needs no network.
+
+Pages are Markdown that docs/execute.py runs; here they are only laid out. A warning stops the build.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sphinx.cmd.build import main
+
+DOCS = Path(__file__).parent
+
+
+def build(to: Path) -> int:
+    """Lay out the site in `to`/html and its notebooks in `to`/notebooks; returns 0 if there was nothing to complain of."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        import notebooks
+
+        notebooks.write(to / "notebooks")
+        return main(["-q", "-W", "--keep-going", "-b", "html", "-d", str(to / "doctrees"), str(DOCS), str(to / "html")])
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+if __name__ == "__main__":
+    failed = build(DOCS / "_build")
+    if not failed:
+        sys.stdout.write(f"{DOCS / '_build' / 'html' / 'index.html'}\n")
+    sys.exit(failed)
