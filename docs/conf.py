@@ -19,7 +19,7 @@ version = release = interpose.__version__
 # No intersphinx: links to torch and xarray would need their inventories, and the site is built without a network.
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "VISION.md"]  # which stands in more.md
 myst_heading_anchors = 3
 default_role = "code"
 
@@ -51,6 +51,25 @@ html_theme_options = {
 html_sidebars = {"index": []}
 
 
+INCLUDE = re.compile(r'```\{include\} (?P<file>\S+)\n(?::end-before: "(?P<end>.*)"\n)?```\n')
+HERE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
+
+
+def _include(app, page, source):
+    """Put the files above docs/ in place, with links that lead to the same pages from here."""
+
+    def text(match):
+        whole = (DOCS / match["file"]).read_text(encoding="utf-8")
+        return re.sub(r"\]\((?!https?:|#)([^)]+)\)", link, whole.partition(match["end"])[0] if match["end"] else whole)
+
+    def link(match):
+        path, mark, anchor = match[1].partition("#")
+        inside = path.removeprefix("docs/") if path.startswith("docs/") else HERE.get(path, f"../{path}")
+        return f"]({inside}{'index.md' if inside.endswith('/') else ''}{mark}{anchor})"
+
+    source[0] = INCLUDE.sub(text, source[0])
+
+
 def _add_notebook(app, page, source):
     """Offer a tutorial as a notebook, right after its title."""
     if page.startswith("tutorials/") and (DOCS / f"{page}.md").exists() and not page.endswith("index"):
@@ -63,7 +82,7 @@ def _mark_messages(app, tree):
     """On the pages of errors, outputs are sentences, which may be broken anywhere."""
     from docutils import nodes
 
-    if app.env.current_document.docname.startswith("errors/"):
+    if app.env.docname.startswith("errors/"):
         for block in tree.findall(nodes.literal_block):
             if block.get("language") == "text":
                 block["classes"].append("message")
@@ -71,6 +90,7 @@ def _mark_messages(app, tree):
 
 def setup(app):
     """What Sphinx calls."""
+    app.connect("source-read", _include)
     app.connect("source-read", _add_notebook)
     app.connect("doctree-read", _mark_messages)
     app.connect("autodoc-process-docstring", docstrings.process)
