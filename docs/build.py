@@ -14,7 +14,7 @@ DOCS = Path(__file__).parent
 
 
 def build(to: Path) -> int:
-    """Lay out the site in `to`/html and its notebooks in `to`/notebooks; returns 0 if there was nothing to complain of."""
+    """Lay out the site in `to`/html and its notebooks in `to`/notebooks; returns 0 if nothing was complained of."""
     sys.path.insert(0, str(DOCS))
     try:
         import notebooks

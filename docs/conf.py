@@ -44,11 +44,11 @@ html_theme_options = {
     "header_links_before_dropdown": 7,
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "which": []},
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {"index": []}
+html_sidebars = {page: [] for page in ("index", "which", "effects")}
 
 
 INCLUDE = re.compile(r'```\{include\} (?P<file>\S+)\n(?::end-before: "(?P<end>.*)"\n)?```\n')

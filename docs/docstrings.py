@@ -1,4 +1,7 @@
-"""Show plain docstrings, which say `[pair]`, `old * new` and "name: what it is", as reStructuredText without rewriting them."""
+"""Plain docstrings as reStructuredText, as Sphinx wants them, without rewriting them.
+
+They say `[pair]`, `old * new` and "name: what it is", which would be markup, or lost.
+"""
 
 from __future__ import annotations
 
