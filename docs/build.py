@@ -1,5 +1,7 @@
 """Build the documentation site: `python docs/build.py` gives docs/_build/html/index.html, which needs no network.
 
+    python docs/build.py FOLDER  the same, in another folder
+
 Pages are Markdown that docs/execute.py runs; here they are only laid out. A warning stops the build.
 """
 
@@ -26,7 +28,8 @@ def build(to: Path) -> int:
 
 
 if __name__ == "__main__":
-    failed = build(DOCS / "_build")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / "_build"
+    failed = build(folder)
     if not failed:
-        sys.stdout.write(f"{DOCS / '_build' / 'html' / 'index.html'}\n")
+        sys.stdout.write(f"{folder / 'html' / 'index.html'}\n")
     sys.exit(failed)

@@ -1,5 +1,6 @@
 """How Sphinx lays out the pages. Their code is run by docs/execute.py and the tests, not here."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "VISION.md"]  # which stands in more.md
 myst_heading_anchors = 3
 default_role = "code"
+smartquotes = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -44,7 +46,7 @@ html_theme_options = {
     "header_links_before_dropdown": 7,
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "which": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "which": [], "words": []},
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
@@ -73,7 +75,8 @@ def _include(app, page, source):
 def _add_notebook(app, page, source):
     """Offer a tutorial as a notebook, right after its title."""
     if page.startswith("tutorials/") and (DOCS / f"{page}.md").exists() and not page.endswith("index"):
-        link = f"../_build/notebooks/{Path(page).name}.ipynb"
+        folder = os.path.relpath(Path(app.outdir).parent / "notebooks", DOCS / "tutorials")
+        link = f"{Path(folder).as_posix()}/{Path(page).name}.ipynb"
         note = f"*Run it yourself: [this page as a notebook]({link}), for Jupyter or Colab.*"
         source[0] = re.sub(r"\A(# .*\n)", rf"\1\n{note}\n", source[0])
 
