@@ -1,5 +1,7 @@
 """Every page that shows code is run, and shows what it gives; the README's commands are the ones that CI calls."""
 
+import doctest
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -68,6 +70,16 @@ def test_the_page_on_how_to_ask_a_language_model_shows_what_its_code_gives():
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "errors").glob("[A-Z]*.md")), ids=lambda page: page.stem)
 def test_the_page_of_an_error_shows_what_its_code_gives(page):
     assert execute.execute(page) == 1
+
+
+def test_the_examples_in_docstrings_give_what_they_show():
+    tried = {}
+    for path in (ROOT / "src" / "interpose").rglob("*.py"):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+            tried[name] = doctest.testmod(importlib.import_module(name))
+    assert sum(one.attempted for one in tried.values()) >= 6
+    assert not any(one.failed for one in tried.values()), tried
 
 
 def test_a_page_that_shows_something_else_is_caught(tmp_path):
