@@ -13,7 +13,7 @@ from . import memory, report
 from .measure import REFERENCE, Contender, Row, Timing, in_processes, worker
 from .own import OWN
 from .peers import PEERS
-from .toy import END_TO_END, SWEEPS
+from .work import TOYS
 
 CASES = tuple(report.TITLES)
 
@@ -53,7 +53,7 @@ def main(
 
 def toy(name: str, repeats: int, only: Sequence[str] | None) -> report.Case:
     """A toy case: all contenders in turn in one process."""
-    contenders = _chosen(END_TO_END if name == "toy" else SWEEPS, only)
+    contenders = _chosen(TOYS[name], only)
     able = [one.name for one in contenders if one.package is None or importlib.util.find_spec(one.package)]
     told = worker({"case": name, "contenders": able, "repeats": repeats})
     rows = {

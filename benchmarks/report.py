@@ -21,6 +21,7 @@ AGREE = 1e-4
 DOCUMENTED = ("nnsight", "pyvene", "TransformerLens")
 TITLES = {
     "toy": "Toy scan, end to end: three variables x 50 pairs x 6 neurons",
+    "toy A": "The scan for A alone, in the form of each library: 50 pairs x 6 neurons",
     "toy sweeps": "Toy scan, the sweeps alone",
     "residual": "Residual stream of SmolLM2-135M, layer x position",
     "heads": "Attention heads of SmolLM2-135M, all positions together",
@@ -152,6 +153,8 @@ def targets(one: Case) -> list[tuple[str, str, bool]]:
     rows = {row["name"]: row for row in one["rows"] if "failed" not in row}
     if one["case"] == "memory":
         return _memory_targets(rows)
+    if one["case"] == "toy A":
+        return []
 
     def least(text: str, names: Sequence[str], bound: float) -> list[tuple[str, str, bool]]:
         ratios = [rows[name]["ratio"] for name in names if name in rows and rows[name]["ratio"]]

@@ -18,17 +18,20 @@ from .peers import PEERS
 from .subject import question
 from .toy import END_TO_END, SWEEPS
 from .toy import question as toy_question
+from .variable import ONE_VARIABLE
+
+TOYS = {"toy": END_TO_END, "toy sweeps": SWEEPS, "toy A": ONE_VARIABLE}
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     """Time what a request names.
 
-    case: "toy" and "toy sweeps" (`contenders` in turn, `repeats` times); "residual" and "heads" (one `contender`, and
+    case: one of `TOYS` (`contenders` in turn, `repeats` times); "residual" and "heads" (one `contender`, and
     `layers` and `inner` of the map); "memory" (one `contender`, see `memory.grown`).
     """
     case = request["case"]
-    if case in ("toy", "toy sweeps"):
-        contenders = [one for one in (END_TO_END if case == "toy" else SWEEPS) if one.name in request["contenders"]]
+    if case in TOYS:
+        contenders = [one for one in TOYS[case] if one.name in request["contenders"]]
         rows = in_turn(contenders, toy_question(), request["repeats"])
         return {"rows": [dataclasses.asdict(row) for row in rows]}
     if case == "memory":

@@ -2,6 +2,8 @@
 
 A page is read from top to bottom in one namespace. What a block prints, and the value of its last line, must be the
 ```text block that follows it; a block that ends in a picture is followed by an image that says what the picture says.
+A warning of interpose is an output like any other, and so is an error, where the page already shows one of its name:
+"UnknownPlace: Adder has no module 'l4'. ...".
 
     python docs/execute.py PAGE ...          check
     python docs/execute.py --write PAGE ...  put the outputs and pictures in place
@@ -15,9 +17,13 @@ import io
 import os
 import re
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from interpose import errors
 
 BLOCK = re.compile(
     r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<text>.*?)```\n|\n!\[(?P<alt>[^\]]*)\]\((?P<image>[^)]+)\)\n)?",
@@ -40,7 +46,8 @@ def execute(page: Path, *, write: bool = False) -> int:
     def block(match: re.Match[str]) -> str:
         nonlocal count
         count += 1
-        printed, value = _run(match["code"], names, f"{page.name}, block {count}")
+        expected = (match["text"] or "").rstrip().split("\n")[-1].partition(":")[0]
+        printed, value = _run(match["code"], names, f"{page.name}, block {count}", expected)
         if hasattr(value, "svg"):
             return _picture(page, match, value, write)
         shown = _trim(printed + ("" if value is None else f"{value!r}\n"))
@@ -57,15 +64,39 @@ def execute(page: Path, *, write: bool = False) -> int:
     return count
 
 
-def _run(code: str, names: dict[str, Any], where: str) -> tuple[str, Any]:
-    """What a block prints, and the value of its last line if that is an expression."""
+def _run(code: str, names: dict[str, Any], where: str, expected: str = "") -> tuple[str, Any]:
+    """What a block prints, warns of and raises as expected, and the value of its last line if that is an expression."""
     tree = ast.parse(code, where)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(tree, where, "exec"), names)
-        value = eval(compile(ast.Expression(last.value), where, "eval"), names) if isinstance(last, ast.Expr) else None
+    printed, value = io.StringIO(), None
+    with contextlib.redirect_stdout(printed), _warnings_shown():
+        try:
+            exec(compile(tree, where, "exec"), names)
+            value = eval(compile(ast.Expression(last.value), where, "eval"), names) if last else None
+        except errors.InterposeError as error:
+            if type(error).__name__ != expected:
+                raise
+            sys.stdout.write(f"{type(error).__name__}: {error}\n")
     return printed.getvalue(), value
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Print the warnings of interpose, each time; others stay what they are."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def told(message: Any, category: type[Warning], *rest: Any) -> None:
+            if category.__module__ == errors.__name__:
+                sys.stdout.write(f"{category.__name__}: {message}\n")
+            else:
+                show(message, category, *rest)
+
+        warnings.showwarning = told
+        for category in vars(errors).values():
+            if isinstance(category, type) and issubclass(category, Warning):
+                warnings.simplefilter("always", category)
+        yield
 
 
 def _picture(page: Path, match: re.Match[str], picture: Any, write: bool) -> str:

@@ -1,5 +1,7 @@
 """The benchmarks ask everybody the same: contenders agree on small questions, and the report says what happened."""
 
+import importlib.util
+import inspect
 import json
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 import interpose as ip
 import tiny
-from benchmarks import measure, own, peers, report, subject, toy
+from benchmarks import measure, own, peers, report, subject, toy, variable
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -21,6 +23,13 @@ def test_the_toy_scans_agree(contenders):
     ours, *others = measure.in_turn(contenders, toy.question(n=4), 1, warm=0)
     assert others and all(ours.distance(other) <= CLOSE for other in others)
     assert max(map(max, ours.timings[0].values[0] if contenders is toy.SWEEPS else ours.timings[0].values)) > 0
+
+
+def test_one_job_gives_the_same_in_every_library():
+    able = [one for one in variable.ONE_VARIABLE if one.package is None or importlib.util.find_spec(one.package)]
+    ours, *others = measure.in_turn(able, toy.question(n=4), 1, warm=0)
+    assert ours.timings[0].values == [0, 1, 0, 0, 1, 0]
+    assert others and all(ours.distance(other) <= CLOSE for other in others)
 
 
 @pytest.mark.parametrize("kind", ["residual", "heads"])
@@ -103,6 +112,25 @@ def test_the_readme_shows_the_numbers_of_the_page():
             if row is None or (case == "toy" and name not in ("interpose", "nnsight")):
                 assert not cell.strip()
                 continue
-            seconds = row["cpu"][0]
-            shown = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+            shown = _shown(row)
             assert cell.strip() == (shown if name == "interpose" else f"{shown} ({row['ratio']:.3g})")
+
+
+def test_the_page_side_by_side_shows_the_numbers_and_the_lines():
+    """Times are those of the record; lines those of the functions that are shown, without name and docstring."""
+    cases = {one["case"]: {row["name"]: row for row in one["rows"]} for one in json.loads(report.JSON.read_text())}
+    text = (ROOT / "docs" / "side-by-side.md").read_text(encoding="utf-8")
+    for name, (form, _, _) in variable.FORMS.items():
+        lines = [line for line in inspect.getsource(form).splitlines()[2:] if line.strip()]
+        assert f"| {name} | {len(lines)} | {_shown(cases['toy A'][name])} |" in text
+        assert f":pyobject: {form.__name__}\n" in text
+        alone = [_shown(cases[case][name]) for case in ("residual", "heads")]
+        times = [f"{cases[case][name]['ratio']:.3g}" for case in ("residual", "heads")]
+        both = alone if name == "interpose" else [f"{a} ({b})" for a, b in zip(alone, times, strict=True)]
+        assert f"| {name} | {both[0]} | {both[1]} |" in text
+    assert f"{cases['toy']['nnsight']['ratio']:.3g} times as long" in text
+
+
+def _shown(row):
+    seconds = row["cpu"][0]
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -88,6 +88,12 @@ class CausalModel(Model[str]):
     arrays or torch tensors); then every value of the run is a column too. The output is the value of the computed
     variable without children, or a dict of them where there are several.
     Raises UnknownPlace for a parent that is no variable, CyclicModel for a variable that depends on itself.
+
+    >>> model = CausalModel(A=Variable(range(10)), B=Variable(range(10)), S=Variable(lambda A, B: A + B))
+    >>> model.run({"A": 1, "B": 2}).output
+    3
+    >>> model.run({"A": 1, "B": 2}, write={"A": 5}).output
+    7
     """
 
     def __init__(self, variables: Mapping[str, Variable] = NOTHING, /, **more: Variable) -> None:

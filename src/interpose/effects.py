@@ -42,6 +42,10 @@ def interchange(model: Model[Any], base: Any, sources: Mapping[Any, Any]) -> Run
     sources: place -> the source input, or place -> (source input, another place to take the value from).
     Each source is run once. Raises what `run` raises; the ledger of the returned run says what was written.
     Source: Geiger et al. 2021.
+
+    >>> from interpose.tasks import adder
+    >>> interchange(adder.network(), [1, 2, 3], {"h12": [4, 2, 3]}).output
+    tensor(9.)
     """
     if not isinstance(sources, Mapping):
         raise WrongInput(f"sources says where each place's value comes from: {{'h12': source_input}}, not {sources!r}.")

@@ -76,7 +76,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class Chain:
-    """Interventions one after another: new = last(... first(old))."""
+    """Interventions one after another: new = last(... first(old)).
+
+    >>> Chain(Scale(2), Add(1))(torch.tensor([1.0, 5.0]))
+    tensor([ 3., 11.])
+    """
 
     steps: tuple[Callable[[Any], Any], ...]
 
