@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import interpose as ip
 from interpose import errors
 from interpose.engine import attention as attending
+from interpose.engine.kept import STEP, Kept
 from interpose.engine.live import Batch
 from interpose.engine.packed import Packed, Unpacked, packed_rows
 from interpose.metrics import Scored
@@ -92,6 +93,20 @@ def test_operations_give_what_they_give_all_rows(name, seed):
         found = OPERATIONS[name](x)
         assert isinstance(found, Packed) and found.shape == expected.shape and not batch.refusals
         torch.testing.assert_close(dense(found), expected)
+
+
+def test_what_follows_kept_values_takes_the_room_after_them_once():
+    count, width = 3 * STEP // 8, 4
+    x = torch.arange(count * width, dtype=torch.float64).reshape(count, width)
+    kept = Kept(lambda where: x[where] + 1, count, lambda where, out: torch.add(x[where], 1, out=out))
+    whole = kept.whole(room=2)
+    first, second = torch.full((2, width), 5.0).double(), torch.full((1, width), 7.0).double()
+    followed, again = kept.followed_by(first), kept.followed_by(second)
+    assert followed.data_ptr() == whole.data_ptr() != again.data_ptr()
+    assert torch.equal(followed, torch.cat([x + 1, first])) and torch.equal(again, torch.cat([x + 1, second]))
+    assert torch.equal(whole, x + 1) and torch.equal(
+        kept.followed_by(torch.cat([first, first]))[count:], first.repeat(2, 1)
+    )
 
 
 @settings(max_examples=40)

@@ -27,6 +27,9 @@ ENOUGH, TOKENS = 2**11, 2**14
 """How many tokens the rows of a packed pass have on a CPU, if there are so many, and at most: products of more are
 hardly faster."""
 
+HEAP = 2**25 - 2**16
+"""Bytes below the most for which the GNU C library may take memory that it has kept, not new pages of the system."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -47,6 +50,8 @@ def attempt(sweep: Sweep, means: Means, live: list[Write], scores: Tensor, tick:
     """Fill in the scores of the cells that change. Raises Mismatch, Deviated or NotByRow where a check fails."""
     if not live:
         return scores
+    if means.pack and sweep.device.type == "cpu":
+        torch.empty(HEAP, dtype=torch.uint8)  # once so much was let go, as much is kept: new pages cost half a second
     groups = _groups(means, live)
     weight = _weights(means, live)
     total = sum(weight[write.number] * len(write.cells) for write in live)

@@ -42,7 +42,10 @@ def attention(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             others.append(more)
             yield rows, out.movedim(ndim - 2, 1), start
 
-    out = sifted(attended(), live.batch, ndim - 2)
+    asked = (live.count if first is None else live.base) * args[0].shape[-2]
+    if first is not None:
+        asked += int((args[0].shape[-2] - first.index_select(0, live.at)).sum())
+    out = sifted(attended(), live.batch, ndim - 2, asked)
     return out, *(_joined(parts, live) for parts in zip(*others, strict=True))
 
 

@@ -111,8 +111,9 @@ class Packed(Tensor):
         """With the places on an axis as entries, those that differ from their base rows'."""
         if self.axis == axis:
             return self
-        parts = self.live.rows.parts(self.row_bytes)
-        return sifted(((rows, self.of(rows).movedim(axis, 1), 0) for rows in parts), self.live.batch, axis)
+        rows = self.live.rows
+        parts = ((some, self.of(some).movedim(axis, 1), 0) for some in rows.parts(self.row_bytes))
+        return sifted(parts, self.live.batch, axis, rows.count * self.shape[axis])
 
     def tokens(self) -> Packed:
         """With the vectors along its last axis as entries, where it is [row, token, unit] or [row, unit]."""
@@ -133,6 +134,7 @@ class Packed(Tensor):
         live, axis = packed.live, packed.axis
         slices = list(dict.fromkeys((rows.start, rows.stop) for rows, _ in changes))
         rows = torch.cat([torch.arange(*ends, device=live.at.device) for ends in slices])
+        packed.kept.whole(room=len(rows) * live.each)
         old = packed.of(rows)
         parts = dict(zip(slices, old.split([stop - start for start, stop in slices]), strict=True))
         for place, change in changes:
@@ -143,15 +145,15 @@ class Packed(Tensor):
         found = unlike(new, base, live.batch.owner.index_select(0, rows)).view(-1).nonzero()[:, 0]
         new = new.reshape(-1, *packed.entries.shape[1:]).index_select(0, found)
         at = rows.index_select(0, found // live.each) * live.each + found % live.each
-        entries, places = packed.entries, live.places
         written = torch.zeros(live.batch.rows, dtype=torch.bool, device=rows.device)
         written[rows] = True
-        kept = (~written[places // live.each]).nonzero()[:, 0]
+        kept, places = (~written[live.places // live.each]).nonzero()[:, 0], live.places
         if len(kept) < len(places):
-            entries, places = entries.index_select(0, kept), places[kept]
-        return Packed(
-            torch.cat([entries, new]), Live(live.batch, live.each, torch.cat([places[live.base :], at])), axis
-        )
+            places = places[kept]
+            entries = torch.cat([packed.entries.index_select(0, kept), new])
+        else:
+            entries = packed.kept.followed_by(new)
+        return Packed(entries, Live(live.batch, live.each, torch.cat([places[live.base :], at])), axis)
 
 
 class _Packing(TorchDispatchMode):
@@ -172,21 +174,25 @@ def packed_rows(batch: Batch, whole: Tensor) -> Packed:
     return Packed(whole.index_select(0, kept), Live(batch, 1, at), 0)
 
 
-def sifted(parts: Iterable[tuple[Tensor, Tensor, int]], batch: Batch, axis: int) -> Packed:
+def sifted(parts: Iterable[tuple[Tensor, Tensor, int]], batch: Batch, axis: int, most: int) -> Packed:
     """A packed tensor with the entries of some rows that differ from their base rows'.
 
     parts: which rows, [row, entry, ...] what they hold, and from which entry on; base rows first, and all of these.
-    axis: where the entries belong.
+    axis: where the entries belong; most: how many entries the parts hold together, or more.
     """
     parts = iter(parts)
     _, base, _ = next(parts)
-    each = base.shape[1]
-    kept, at = [base.reshape(-1, *base.shape[2:])], [batch.none().at]
+    each, shape = base.shape[1], base.shape[2:]
+    count, at = batch.base * each, [batch.none().at]
+    kept = base.new_empty(most, *shape)
+    kept[:count] = base.reshape(-1, *shape)
     for rows, values, start in parts:
         row, entry = unlike(values, base[:, start:], batch.owner.index_select(0, rows)).nonzero().unbind(1)
-        kept.append(values.reshape(-1, *values.shape[2:]).index_select(0, row * values.shape[1] + entry))
+        chosen = row * values.shape[1] + entry
+        torch.index_select(values.reshape(-1, *shape), 0, chosen, out=kept[count : count + len(chosen)])
+        count += len(chosen)
         at.append(rows.index_select(0, row) * each + start + entry)
-    return Packed(torch.cat(kept), Live(batch, each, torch.cat(at)), axis)
+    return Packed(kept[:count], Live(batch, each, torch.cat(at)), axis)
 
 
 def unlike(rows: Tensor, base: Tensor, owner: Tensor) -> Tensor:

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from ..structures import version_of
 from .attention import attention
-from .kept import Take
+from .kept import Kept, Take
 from .live import Live
 from .packed import Packed, Unpacked, by_row, named
 
 aten = torch.ops.aten
+
+DIRECT = {aten.add, aten.sub, aten.mul, aten.div}
+"""Operations that can put what they give straight where it is kept; they often come last before it is."""
 
 
 def operate(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -106,12 +109,15 @@ def _pointwise(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     operands = [x for x in given if isinstance(x, Tensor) and x.ndim]
     takes, live, axis = _aligned(operands)
 
-    def make(where: slice) -> Tensor:
+    def make(where: slice, func: Any = func, **out: Tensor) -> Tensor:
         parts = iter(take(where) for take in takes)
         all_given = [next(parts) if isinstance(x, Tensor) and x.ndim else x for x in given]
-        return func(*all_given[: len(args)], **dict(zip(kwargs, all_given[len(args) :], strict=True)))
+        return func(*all_given[: len(args)], **dict(zip(kwargs, all_given[len(args) :], strict=True)), **out)
 
-    return Packed(make, live, axis)
+    packet = func.overloadpacket
+    if packet not in DIRECT or func._overloadname not in ("Tensor", "default"):
+        return Packed(make, live, axis)
+    return Packed(Kept(make, live.count, lambda where, out: make(where, packet.out, out=out)), live, axis)
 
 
 def _cat(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

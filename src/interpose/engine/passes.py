@@ -24,7 +24,7 @@ from .probe import Given, Probe
 from .skip import Comparison
 from .subject import Subject
 
-TOGETHER, MANY = 512, 2**16
+TOGETHER, MANY = 1024, 2**16
 """For how many packed tokens a call is made at a time, on a processor with caches and elsewhere: products of fewer are
 slower; of more, what is between products no longer stays near the processor."""
 
