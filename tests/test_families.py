@@ -6,11 +6,10 @@ import transformers as hf
 from torch import nn
 
 import interpose as ip
-from architectures import CONFIGS, MASKED, NO_ATTENTION, build
+from architectures import CONFIGS, MASKED, NO_ATTENTION, ONE_LIST, build
 from interpose import errors
 
 EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3", "llama4")
-ONE_LIST = ("opt", "llama4")
 LATENT = ("deepseek_v3",)
 pytestmark = pytest.mark.usefixtures("without_gradients")
 IDS = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90]])

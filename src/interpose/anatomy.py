@@ -189,7 +189,7 @@ class Anatomy(Network):
         return self._layouts[layer, of]
 
     def _entering(self, layer: int, of: Of) -> tuple[Callable[[Mapping[Site, Any], int], Tensor], int, int]:
-        """What heads give, [row, token, head, unit], by writes and a number of rows; and the number and width of heads."""
+        """What heads give, [row, token, head, unit], by writes and a number of rows; their number and width."""
         projection, heads, width = self._projection(layer, of)
         entering = Site(projection, end="input")
 

@@ -226,7 +226,7 @@ class Network(Model[Site]):
         writes = checked_writes(self, write)
         args, kwargs = self.arguments(inputs, [*reads, *writes])
         taps = RunTaps(reads, writes, self.modules)
-        with opened(self.modules[site.path] for site in (*reads, *writes)):
+        with opened(self._shown([*reads, *writes])[0]):
             output = call(self.module, args, kwargs, taps)
         return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
 
@@ -238,8 +238,7 @@ class Network(Model[Site]):
         """
         checked = [checked_writes(self, write) for write in writes]
         sites = list(dict.fromkeys(site for write in checked for site in write))
-        shown = dict.fromkeys(module for site in sites if isinstance(module := self.modules[site.path], Window))
-        notes = tuple(dict.fromkeys(window.note for window in shown if window.note))
+        shown, notes = self._shown(sites)
         with torch.no_grad(), opened(shown):
             if notes:
                 getattr(metric, "record", untold)(Work(notes=notes))
@@ -269,8 +268,17 @@ class Network(Model[Site]):
             ours, theirs = self.arguments(base, sites), self.arguments(source, sites)
         except InterposeError:
             return None
-        with torch.no_grad(), opened(self.modules[site.path] for site in sites):
-            return four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
+        shown, notes = self._shown(sites)
+        with torch.no_grad(), opened(shown):
+            found = four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
+        return found and replace(found, work=found.work + Work(notes=notes))
+
+    def _shown(self, sites: Iterable[Site]) -> tuple[list[Window], tuple[str, ...]]:
+        """The windows that some sites are in, and what is to be told of runs in which these are open."""
+        windows = [
+            one for path in dict.fromkeys(s.path for s in sites) if isinstance(one := self.modules[path], Window)
+        ]
+        return windows, tuple(dict.fromkeys(window.note for window in windows if window.note))
 
     def unembedding(self) -> str | None:
         """The path of the layer whose units are the outcome, where that is known."""

@@ -162,18 +162,19 @@ def weighs_values(
     run: of writes and a number of rows, what the heads give, [row, token, head, unit]. A query that weighs two keys by
     one half each gives the mean of what it gives for each alone, at its own token, and changes no other head.
     """
-    rows = 1 + 3 * len(heads)
-    z = run({site: _weighed(1 + 3 * k) for k, site in enumerate(heads)}, rows)
-    scale = z.float().abs().max()
-    acts = ((z - z[:1]).float().abs().amax(-1) > FLOOR * scale).cpu()
+    z = run({site: _weighed(1 + 3 * k) for k, site in enumerate(heads)}, 1 + 3 * len(heads))
+    least = max(LINEAR, 8 * torch.finfo(z.dtype).eps) * float(z.abs().max())
+    z = z.float()
     for k in range(len(heads)):
-        one, other, both = z[1 + 3 * k : 4 + 3 * k, 1, k].float()
-        share = max(LINEAR, 8 * torch.finfo(z.dtype).eps)
-        if (both - (one + other) / 2).abs().max() > share * scale or torch.equal(one, other):
-            return False
-        others = acts[1 + 3 * k : 4 + 3 * k].clone()
-        others[:, 1, k] = False
-        if others.any():
+        mine = z[1 + 3 * k : 4 + 3 * k]
+        one, other, both = mine[:, 1, k]
+        elsewhere = (mine - z[:1]).abs().amax(-1)
+        elsewhere[:, 1, k] = 0
+        if (
+            elsewhere.max() > least
+            or (both - (one + other) / 2).abs().max() > least
+            or (one - other).abs().max() <= least
+        ):
             return False
     return True
 
