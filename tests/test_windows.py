@@ -5,12 +5,13 @@ import torch
 import transformers as hf
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
+from transformers.models.gpt2 import modeling_gpt2
 
 import interpose as ip
 from architectures import CONFIGS, MASKED, NO_ATTENTION, ONE_LIST, PARALLEL, build
 from interpose import errors
 from interpose.engine import sweep as engine_sweep
-from interpose.windows import Window
+from interpose.windows import Between, Window
 
 IDS = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90]])
 SEQUENTIAL = [kind for kind in CONFIGS if kind not in (*NO_ATTENTION, *PARALLEL)]
@@ -93,15 +94,16 @@ def test_where_the_stream_is_normalised_it_is_what_the_norm_gives(models, kind):
 def oracle(module, layer, value):
     """The logits of a network whose block is written out, with another stream between its parts."""
     block = module.get_submodule("transformer.h" if hasattr(module, "transformer") else "model.layers")[layer]
+    factor = getattr(module.config, "residual_multiplier", 1.0)
     norm = block.ln_2 if hasattr(block, "ln_2") else block.post_attention_layernorm
-    block.forward = lambda *args, **kwargs: value + block.mlp(norm(value))
+    block.forward = lambda *args, **kwargs: value + factor * block.mlp(norm(value))
     try:
         return module(IDS, use_cache=False).logits[:, -1]
     finally:
         del block.forward
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "mistral", "qwen3", "starcoder2"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "granite", "qwen3", "starcoder2"])
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_write_between_is_what_the_mlp_is_given_and_what_it_is_added_to(models, kind, layer):
     """The input of the norm alone would leave the sum around the MLP as it was; the oracle has both."""
@@ -150,6 +152,27 @@ def test_the_same_blocks_one_after_the_other_have_it():
     assert [str(site) for site in lm.residual(at="between", positions=[-1])] == [
         f"layer {layer} between @ -1" for layer in range(3)
     ]
+
+
+class Small(nn.Module):
+    """What a part adds that is small beside the stream, passed on alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.part(1e-4 * x)
+
+
+def test_what_is_not_written_stays_to_the_bit():
+    """The stream less what it was before is not always what was added to it."""
+    net = ip.Network(Small())
+    net.modules["window"] = window = Between(net.modules, ip.Site("", end="input"), [ip.Site("part")], 1.0)
+    net.paths[window] = "window"
+    x = 1e4 * torch.randn(2, 3, 4)
+    plain, run = net.run(x).output, net.run(x, write={"window[1, :]": 0.0}).output
+    assert torch.equal(run[:, [0, 2]], plain[:, [0, 2]]) and torch.equal(run[:, 1], -x[:, 1])
 
 
 def test_attention_written_in_the_same_run_is_in_the_stream(models):
@@ -348,22 +371,17 @@ def test_attention_that_does_not_run_one_softmax_is_refused(other):
     assert len(lm.patterns(layers=[0])) == 4 and not any("h.1.attn.pattern" in path for path in lm.modules)
 
 
-def test_a_softmax_that_does_not_weigh_the_values_is_no_pattern():
-    """The softmax of an attention that uses the square of it."""
-    module = build("gpt2")
-    lm = ip.LanguageModel(module)
-    real = nn.functional.softmax
-    attention = module.transformer.h[1].attn
-    forward = attention.forward
+def squared(module, query, key, value, attention_mask, **_):
+    """Attention that weighs with the squares of what the softmax gives."""
+    scores = query @ key.mT / query.shape[-1] ** 0.5 + attention_mask
+    pattern = nn.functional.softmax(scores, dim=-1) ** 2
+    return (pattern @ value).transpose(1, 2), pattern
 
-    def other(*args, **kwargs):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nn.functional, "softmax", lambda *given, **more: real(*given, **more) ** 2)
-            return forward(*args, **kwargs)
 
-    attention.forward = other
+def test_a_softmax_that_does_not_weigh_the_values_is_no_pattern(monkeypatch):
+    monkeypatch.setattr(modeling_gpt2, "eager_attention_forward", squared)
     with pytest.raises(errors.WrongInput, match=r"The patterns of transformer.h.1.attn were not found"):
-        lm.patterns(layers=[1])
+        ip.LanguageModel(build("gpt2")).patterns(layers=[1])
 
 
 # -- both --------------------------------------------------------------------------------------------------
