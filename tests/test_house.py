@@ -46,7 +46,7 @@ ORDER = [
     "tables",
     "progress",
     "plots.picture",
-    ("plots.graph", "plots.heatmap"),
+    ("plots.graph", "plots.heatmap", "plots.patterns"),
     "grid",
     "quantities",
     "judgement",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .anatomy import Of
 from .engine.question import ALL, Engine
 from .errors import MissingPart, WrongInput, WrongPairs
 from .gguf_files import converted
@@ -149,6 +150,11 @@ class LanguageModel(Transformer):
         """So many rows of the tokens by which parts are checked, for both parts of an encoder-decoder."""
         ids = super().trial(rows)
         return {"input_ids": ids, "decoder_input_ids": ids} if _is_pair(self.module) else ids
+
+    def attending(self, of: Of = "self") -> tuple[str, str]:
+        """The arguments of the module that hold the tokens of an attention's queries, and those of its keys."""
+        decoded = "decoder_input_ids" if self.stack == "decoder" else "input_ids"
+        return decoded, "input_ids" if of == "cross" else decoded
 
     def outcome(self, output: Any) -> Tensor:
         """[prompt, vocabulary]: the logits at the last position."""
