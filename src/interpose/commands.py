@@ -6,8 +6,9 @@ import csv
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,19 @@ from .search.discover import discover
 from .search.scan import scan
 from .tables import Table
 
-SITES = {
-    "residual": "residual",
-    "attention": "attentions",
-    "mlp": "mlps",
-    "heads": "heads",
-    "neurons": "neurons",
-    "queries": "queries",
-    "keys": "keys",
-    "values": "values",
+SITES: Mapping[str, Callable[..., Any]] = {
+    "residual": LanguageModel.residual,
+    "between": partial(LanguageModel.residual, at="between"),
+    "attention": LanguageModel.attentions,
+    "mlp": LanguageModel.mlps,
+    "heads": LanguageModel.heads,
+    "neurons": LanguageModel.neurons,
+    "queries": LanguageModel.queries,
+    "keys": LanguageModel.keys,
+    "values": LanguageModel.values,
+    "patterns": LanguageModel.patterns,
 }
-"""What --sites says, and the method of a language model that gives them."""
+"""What --sites says, and what gives them of a language model; "between" is the stream between attention and MLP."""
 
 SCORED = (("answers",), ("targets",))
 """What a metric may need of the pairs of a file."""
@@ -116,7 +119,7 @@ def numbers_of(spelling: str | None, option: str) -> list[int] | None:
 
 def sites_of(lm: LanguageModel, spelling: str, *, layers: list[int] | None, positions: list[int] | None) -> Any:
     """The sites of a kind, at the layers and positions that are given, or at all."""
-    return getattr(lm, SITES[spelling])(layers=layers, positions=positions)
+    return SITES[spelling](lm, layers=layers, positions=positions)
 
 
 def metric_of(spelling: str) -> Any:

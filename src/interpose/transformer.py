@@ -69,7 +69,8 @@ class Transformer(Anatomy):
 
         def site(layer: int) -> Site:
             where = f"in layer {layer}, between its parts" if at == "between" else f"{at} layer {layer}"
-            return replace(find(layer), cut=(f"the residual stream {where}", 1) if positions is None else None)
+            whole = positions is None and self.stack != "decoder"  # to which an encoder passes more, beside the stream
+            return replace(find(layer), cut=(f"the residual stream {where}", 1) if whole else None)
 
         return self._each_position(layers, positions, site, word)
 
