@@ -15,7 +15,8 @@ import interpose as ip
 import tiny
 from interpose import errors
 from interpose.cli import app
-from interpose.demo import where_it_is
+from interpose.reports.sentences import where_it_is
+from interpose.tables import Table
 from interpose.tasks import capitals
 
 PICTURES = [f"adder-{name}" for name in ("alignment", "circuit", "hypothesis", "interchange", "maps", "network")]
@@ -35,7 +36,7 @@ def test_the_demo_tells_the_adders_story_and_says_what_is_missing(tmp_path, monk
         f"The language model is left out: The weights of SmolLM2 are not installed. Install them: {capitals.INSTALL}"
     )
     assert missing in result.output.splitlines()
-    assert result.output.rstrip().endswith(f"Saved in {tmp_path}/")
+    assert result.output.rstrip().endswith(f"Saved in {tmp_path}/, as one page in report.html.")
     assert (
         {path.stem for path in tmp_path.glob("*.svg")}
         == {path.stem for path in tmp_path.glob("*.png")}
@@ -120,7 +121,8 @@ def test_a_network_in_a_file_is_discovered(tmp_path, name):
     result = CliRunner().invoke(app, ["discover", *asked])
     assert result.exit_code == 0, result.output
     assert "on all 60 inputs: exact" in result.output and "implements this algorithm, exactly" in result.output
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"found.txt", "found.csv", "found.svg", "found.png"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"found.txt", "found.csv", "found.svg", "found.png", "report.html"}
     assert "B+C" in (tmp_path / "out" / "found.csv").read_text()
 
 
@@ -181,7 +183,8 @@ def test_a_language_model_is_scanned_and_everything_is_saved(asked, tmp_path):
     lm = ip.LanguageModel.load(asked / "model")
     pairs = ip.Pairs.from_file(lm, asked / "pairs.jsonl")
     found = ip.scan(lm, pairs, lm.residual(layers=[0, 2], positions=[-1, 3]), ip.logit_difference)
-    assert str(found.table()) in result.stdout and result.stdout.endswith(f"Saved in {tmp_path / 'out'}/\n")
+    page = f"Saved in {tmp_path / 'out'}/. To read it as one page: interpose report {tmp_path / 'out'}\n"
+    assert str(found.table()) in result.stdout and result.stdout.endswith(page)
     assert {path.name for path in (tmp_path / "out").iterdir()} == SAVED
     back = ip.load(tmp_path / "out" / "scan.interpose", model=lm)
     assert back.labels == found.labels and (back.nie == found.nie).all()
@@ -193,7 +196,9 @@ def test_a_language_model_is_scanned_and_everything_is_saved(asked, tmp_path):
     assert again.exit_code == 0 and again.stdout == result.stdout
 
 
-@pytest.mark.parametrize(("options", "places"), [(["--layers", "1"], 4), (["--layers", "1", "--positions", "3"], 4)])
+@pytest.mark.parametrize(
+    ("options", "places"), [(["--layers", "1"], 4), (["--layers", "1,2", "--positions", "3,9"], 16)]
+)
 def test_heads_are_scanned_and_a_map_with_three_axes_is_told_of(asked, tmp_path, options, places):
     result = invoked(asked, tmp_path, "--sites", "heads", *options)
     assert result.exit_code == 0, result.output
@@ -201,6 +206,46 @@ def test_heads_are_scanned_and_a_map_with_three_axes_is_told_of(asked, tmp_path,
     flat = "--positions" not in options
     assert (tmp_path / "map.svg").exists() == flat
     assert ("No picture: a map has two axes, and these places have layer, head, position." in result.output) != flat
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        (["--layers", "1,2", "--positions", "-1"], "position 9"),
+        (["--layers", "1", "--positions", "-1"], "position 9"),
+        (["--layers", "1", "--positions", "3,9"], "layer 1"),
+    ],
+)
+def test_of_three_axes_one_that_is_the_same_everywhere_is_told_and_not_drawn(asked, tmp_path, options, same):
+    result = invoked(asked, tmp_path, "--sites", "heads", *options)
+    assert result.exit_code == 0 and "No picture" not in result.output, result.output
+    told = [text for text in (tmp_path / "map.svg").read_text().split("<") if "5 pairs" in text or "6 pairs" in text]
+    assert told and all(text.endswith(f", {same}") for text in told if text.startswith("text"))
+
+
+def test_in_a_terminal_lines_fit_and_the_files_hold_all(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("interpose.cli.get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda stream: True, raising=False)
+    result = invoked(asked, tmp_path, "--sites", "attention")
+    lines = [line for line in result.stdout.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 80
+    whole = (tmp_path / "table.txt").read_text()
+    assert max(map(len, whole.splitlines())) > 80 and "full/part/none" in whole
+    shown = " ".join(result.stdout.split())
+    assert "Left out, for want of room: restores, full/part/none." in shown and "layer 0 attention @ 9" in shown
+
+
+def test_a_table_that_fits_is_as_it_is_and_one_that_does_not_keeps_its_ends():
+    table = Table(
+        "A title of words", ("place", "first", "second", "third", "role"), (tuple("abcde"),), ("A note of it.",)
+    )
+    assert table.within(80) == str(table)
+    lines = table.within(24).splitlines()
+    assert lines[2].split() == ["place", "first", "role"] and lines[-2:] == [
+        "Left out, for want of",
+        "room: second, third.",
+    ]
+    assert table.within(1).splitlines()[7].split() == ["a", "b", "e"]
 
 
 def test_a_model_in_a_file_and_another_metric(asked, tmp_path):

@@ -21,10 +21,12 @@ ORDER = [
     "portable",
     "interventions",
     "featurizers",
+    "named",
     "prompts",
     "pair_files",
     "splitting",
     "selection",
+    "drawn",
     "pairs",
     "sites",
     "metrics",
@@ -91,7 +93,11 @@ ORDER = [
     ("families", "projections", "gguf_files"),
     "anatomy",
     "transformer",
+    "forms",
+    ("generated", "steps"),
+    "generation",
     "language",
+    "prompted",
     "certificates",
     "checks",
     "identity",
@@ -102,6 +108,7 @@ ORDER = [
     "saved",
     "effects",
     ("ablations", "circuits"),
+    "tracing",
     "abstraction",
     "rivals",
     ("search.scan",),
@@ -118,6 +125,20 @@ ORDER = [
     "discovery.verification",
     "discovery.found",
     "search.discover",
+    ("reports.mechanisms", "reports.sketches", "reports.widgets"),
+    ("reports.abstraction", "reports.explorer"),
+    "reports.sections",
+    "reports.words",
+    "reports.tables",
+    "reports.pictures",
+    "reports.cells",
+    "reports.sentences",
+    "reports.graphs",
+    "reports.origins",
+    "reports.measured",
+    "reports.kinds",
+    "reports.page",
+    "reports.folder",
     ("tasks.adder", "tasks.capitals"),
     "tasks.trained.networks",
     ("tasks.trained", "tasks.trained.training"),
@@ -224,7 +245,7 @@ def test_every_function_and_class_without_an_underscore_is_documented():
 
 def test_the_import_is_silent_and_loads_nothing_that_is_not_needed():
     heavy = ["transformers", "accelerate", "nnsight", "matplotlib", "plotly", "xarray", "pandas", "networkx"]
-    heavy += ["scipy", "typer", "tqdm"]
+    heavy += ["scipy", "typer", "tqdm", "jinja2"]
     program = (
         "import sys, torch; before = set(sys.modules); import interpose;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before};"

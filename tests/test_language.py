@@ -154,15 +154,45 @@ def test_sites_are_named_and_chosen(lm):
 
 def test_layers_and_positions_are_whole_numbers(lm):
     assert lm.residual(layers=np.arange(2), positions=torch.tensor([1])) == lm.residual(layers=[0, 1], positions=[1])
-    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}, {"positions": "each"}):
+    for wrong in ({"layers": [1.5]}, {"positions": [0.5]}, {"layers": ["1"]}):
         with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
             lm.residual(**wrong)
+    with pytest.raises(errors.WrongInput, match=re.escape("positions is one position, '{city}'. Give a list")):
+        lm.residual(positions="{city}")
+
+
+@pytest.mark.parametrize("kind", ["residual", "attentions", "mlps", "heads", "queries", "keys", "values", "neurons"])
+def test_layers_and_positions_are_lists_that_name_each_once(lm, kind):
+    of = getattr(lm, kind)
+    for wrong, said in (
+        ({"layers": 1}, "layers is one layer, 1. Give a list of them: [1]."),
+        ({"layers": "1"}, "layers is one layer, '1'."),
+        ({"positions": "each"}, "positions is one position, 'each'."),
+        ({"positions": torch.tensor(3)}, "positions is one position, tensor(3)."),
+        ({"layers": [1, 0, 1]}, "layers=[1, 0, 1] names 1 twice. What is measured once is measured."),
+        ({"positions": (2, -1, 2)}, "positions=[2, -1, 2] names 2 twice."),
+        ({"positions": ["{city}", 3, "{city}"]}, "positions=['{city}', 3, '{city}'] names '{city}' twice."),
+    ):
+        with pytest.raises(errors.WrongInput, match=re.escape(said)):
+            of(**wrong)
+    assert of(layers=[]) == of(positions=[]) == ()
+    if kind == "neurons":
+        with pytest.raises(errors.WrongInput, match=re.escape("layers=[1, 1] names 1 twice.")):
+            lm.neurons(1, layers=[1])
+
+
+def test_a_model_without_weights_is_refused_when_it_is_wrapped():
+    with torch.device("meta"):
+        module = tiny.model()
+    with pytest.raises(errors.WrongInput, match="is on the meta device: it has a shape and no values") as wrong:
+        ip.LanguageModel(module)
+    assert str(wrong.value).startswith("'model.embed_tokens.weight'")
 
 
 def test_a_map_is_labelled_by_tokens(lm):
     flow = ip.scan(lm, capitals.pairs(lm, n=3), lm.residual(layers=[0, 1]), ip.logit_difference)
     svg = flow.heatmap().svg()
-    for label in ("0 The", "1 city", "3 Paris…", "9 of"):
+    for label in ("0 The", "1 city", "3 Paris/Rome/…", "9 of"):
         assert f">{label}<" in svg
 
 
@@ -194,15 +224,6 @@ def test_a_beginning_of_sequence_token_counts_as_a_position():
     assert pairs.tokens[0][0] == "<s>" and len(pairs.tokens[0]) == 11
     flow = ip.scan(lm, pairs, lm.residual(layers=[0]), ip.logit_difference)
     assert flow.data.position.size == 11 and bool((flow.data.response.sel(position=4) > 0).all())
-
-
-def test_padded_prompts_are_refused_and_an_attention_mask_of_ones_is_not(lm):
-    ids = torch.tensor([lm.token_ids(prompt) for prompt in prompts("Paris", "Rome")])
-    mask = torch.ones_like(ids)
-    torch.testing.assert_close(lm.run({"input_ids": ids, "attention_mask": mask}).output, lm.run(ids).output)
-    mask[1, 0] = 0
-    with pytest.raises(errors.WrongPairs, match="These prompts are padded"):
-        lm.run({"input_ids": ids, "attention_mask": mask})
 
 
 def test_what_is_read_at_the_unembedding_has_every_position(lm):
@@ -390,13 +411,6 @@ def test_pairs_of_prompts_with_one_source_are_told_apart_by_family(lm):
             "Pair 0: answers are (base's, source's), two words, not 'It'",
         ),
         (["Paris"], ["Rome"], [(" France",)], errors.WrongAnswers, "two words, not (' France',)."),
-        (
-            ["Paris", "Paris and Rome"],
-            ["Rome", "Oslo and Rome"],
-            [(" France", " Italy")] * 2,
-            errors.WrongPairs,
-            "One map needs prompts of one length",
-        ),
     ],
 )
 def test_prompts_and_answers_are_checked_token_by_token(lm, base, source, answers, kind, text):
@@ -437,7 +451,11 @@ def test_an_answer_that_the_tokenizer_does_not_know_is_refused():
             errors.WrongInput,
             "Layer 1 has no head 4: its heads count from 0 to 3.",
         ),
-        (lambda lm: lm.run(["a", "The city of"]), errors.WrongPairs, "Prompts that run together have equally many"),
+        (
+            lambda lm: lm.arguments(["a", "The city of"]),
+            errors.WrongPairs,
+            "Prompts that run together have equally many",
+        ),
         (
             lambda lm: lm.run(prompts("Paris"), read=lm.residual(positions=[10])),
             errors.WrongShape,

@@ -5,11 +5,13 @@ import json
 import re
 import sys
 
+import pandas
 import pytest
 import torch
 
 import interpose as ip
 import tiny
+from interpose.pair_files import check_lengths, read_pairs
 from interpose.tasks import capitals
 
 LM = ip.LanguageModel(tiny.model(), tiny.tokenizer())
@@ -71,6 +73,14 @@ def test_rows_with_named_columns_do_as_well():
     assert same(ip.Pairs.from_file(LM, [apart(dict(one)) for one in ROWS]), expected())
 
 
+def test_a_data_frame_is_read_by_its_rows_and_what_it_leaves_out_is_not_there():
+    frame = pandas.DataFrame([apart(dict(one)) for one in ROWS])
+    assert same(ip.Pairs.from_file(LM, frame), expected())
+    assert same(ip.Pairs.from_file(LM, frame.assign(family=float("nan"))), expected())
+    with pytest.raises(ip.errors.WrongPairs, match="The DataFrame, row 1: base is nan, and should be a text"):
+        ip.Pairs.from_file(LM, frame.assign(base=[frame.base[0], float("nan"), frame.base[2]]))
+
+
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.csv"])
 def test_families_are_clusters(tmp_path, name):
     families = ["north", "south", "north"]
@@ -129,6 +139,10 @@ def test_without_datasets_a_folder_says_what_to_install(tmp_path, monkeypatch):
         (row() | {"answers": [" France", 3]}, "the answers are [' France', 3], and should be two texts"),
         (row() | {"answers": 3}, "the answers are 3, and should be two texts"),
         (row() | {"answer": " France"}, "it has answers, and answer or source_answer too"),
+        (row() | {"base": "Paris\ud800"}, "base is 'Paris\\ud800', and should be a text"),
+        (row() | {"answers": [" France", "\udfff"]}, "the answers are [' France', '\\udfff'], and should be two texts"),
+        (row() | {"family": ["north"]}, "the family is ['north'], and should be a text or a number"),
+        ("[" * 100_000, "this is nested too deep to be read"),
     ],
 )
 def test_a_wrong_line_is_named_with_what_is_wrong_and_a_right_one(tmp_path, line, said):
@@ -165,7 +179,7 @@ def test_a_wrong_line_of_a_csv_file_is_named_too(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(ip.errors.WrongPairs, match=said) as wrong:
         ip.Pairs.from_file(None, path)
-    assert "A right file begins 'base,source,answer,source_answer'" in str(wrong.value)
+    assert re.search(r"A right file begins 'base,source,answer,source_answer', .* Italy'\.$", str(wrong.value))
 
 
 def test_what_is_no_file_of_pairs_is_said(tmp_path):
@@ -196,9 +210,12 @@ def test_prompts_of_unequal_length_are_named_by_their_lines(tmp_path):
     longer = {**row(), **{side: f"So. {row()[side]}" for side in ("base", "source")}}
     extra = len(LM.tokens(longer["base"]))
     path = written(tmp_path / "pairs.jsonl", [row(), longer, row("Oslo", "Cairo"), longer])
-    said = rf"10 in line 1 and 1 others; {extra} in lines 2 and 4\. One map needs prompts of one length"
+    said = rf"10 in line 1 and 1 others; {extra} in lines 2 and 4\. A map of every position needs prompts of one length"
+    read = read_pairs(path)
+    found = ip.Pairs.from_file(LM, read)
+    assert [len(tokens) for tokens in found.tokens] == [10, extra, 10, extra]
     with pytest.raises(ip.errors.WrongPairs, match=said):
-        ip.Pairs.from_file(LM, path)
+        check_lengths(read, found.tokens)
     path = written(tmp_path / "pairs.jsonl", [row(), row() | {"source": longer["source"]}])
     with pytest.raises(
         ip.errors.WrongPairs, match=rf"pairs.jsonl, line 2: the base has 10 tokens and the source {extra}"

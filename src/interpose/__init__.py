@@ -13,17 +13,22 @@ from .comparison import compare
 from .drawing import draw, draw_alignment, draw_attention, draw_circuit, draw_interchange
 from .effects import effects, interchange
 from .engine.question import Engine
+from .generated import Generated
 from .interventions import Add, Chain, Noise, Scale, Set
 from .language import LanguageModel
 from .metrics import Matches, logit_difference, matches, value
 from .model import Model, Run
+from .named import Prompt
 from .network import Network
 from .pairs import Pairs
+from .prompted import Prompted
+from .reports.page import report
 from .rivals import distinguish
 from .saved import load, save
 from .search.discover import discover
 from .search.scan import scan
 from .sites import EACH, Site
+from .tracing import Traced, trace
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +38,7 @@ __all__ = [
     "CausalModel",
     "Chain",
     "Engine",
+    "Generated",
     "LanguageModel",
     "Matches",
     "Mean",
@@ -40,11 +46,14 @@ __all__ = [
     "Network",
     "Noise",
     "Pairs",
+    "Prompt",
+    "Prompted",
     "Resample",
     "Run",
     "Scale",
     "Set",
     "Site",
+    "Traced",
     "Variable",
     "ablate",
     "circuit",
@@ -62,7 +71,9 @@ __all__ = [
     "load",
     "logit_difference",
     "matches",
+    "report",
     "save",
     "scan",
+    "trace",
     "value",
 ]

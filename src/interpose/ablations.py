@@ -5,8 +5,8 @@ A value that no input gives leaves the data, and what the network then does may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .checks import checked, model_name
 from .effects import BATCH, check_pairs, check_question, grouped, listed
-from .errors import WrongInput
+from .errors import BadIntervention, WrongInput
 from .grid import Group, label_of
 from .inputs import take
 from .interventions import Noise, Scale, Set
@@ -44,12 +44,15 @@ class Resample:
 class Ablated(Tabled):
     """Each base run with a place ablated: y [pair, place], beside the untouched ybb [pair]. docs/effects.md says more.
 
-    by: what the value was replaced with, in words.
+    by: what the value was replaced with, in words; way: the same as it was given, with its sigma and seed; samples: how
+    many draws y is the mean of.
     """
 
     model: str
     metric: str
     by: str
+    way: Any
+    samples: int
     pairs: Pairs
     places: tuple[Group, ...]
     ybb: Floats
@@ -106,16 +109,23 @@ def ablate(
     metric: Metric,
     *,
     by: Any = 0.0,
+    samples: int = 1,
     batch_size: int = BATCH,
 ) -> Ablated:
     """What each place is worth to the base run: Y(base, place ablated) - Ybb, an ablation and no mediation effect.
 
-    by: a number that fills the place (0 is zero ablation), `Mean()` over the base inputs, `Resample()` from another
-    base input, `Noise(std)` on top of what is there (as in ROME, Meng et al. 2022), or any intervention old -> new.
+    by: a number that fills the place (0 is zero ablation), `Mean()` over the base inputs, `Resample(seed)` from another
+    base input, `Noise(std, seed)` on top of what is there, or any intervention old -> new.
+    samples: of how many draws of `Noise` or `Resample` the mean is taken, pair by pair. Noise is drawn for each pair by
+    itself, so that batches change nothing.
     The sources of the pairs are not used, but by a metric that reads answers or targets.
+    Source: resampling, Chan et al. 2022; noise, Meng et al. 2022, whose corrupted runs are `trace`.
     """
     check_question(model, metric, batch_size)
     check_pairs(pairs, metric)
+    check_samples(samples)
+    if samples > 1 and not isinstance(by, Noise | Resample):
+        raise WrongInput(f"samples={samples}: without Noise or Resample nothing is drawn, and all would be the same.")
     groups = grouped(model, listed(places))
     flat = list(dict.fromkeys(place for group in groups for place in group))
     works: list[Work] = []
@@ -123,18 +133,24 @@ def ablate(
         noise, work = checked(model, pairs, groups, metric, known=None, tol=None, batch_size=batch_size)
         bases = (batch.base for batch in pairs.batches(batch_size))
         held = read_all(model, bases, flat) if isinstance(by, Mean | Resample) else {}
-        order = np.random.default_rng(getattr(by, "seed", 0)).permutation(len(pairs))
+        rng = np.random.default_rng(getattr(by, "seed", 0))
+        drawn = [Drawn(sample, rng.permutation(len(pairs))) for sample in range(samples)]
         parts = []
         for start in range(0, len(pairs), batch_size):
-            batch, rows = pairs[start : start + batch_size], order[start : start + batch_size]
-            writes = [{place: _intervention(by, held.get(place), rows) for place in group} for group in groups]
-            plain = score(metric, model.run(batch.base).output, batch)
-            scores = model.sweep(batch.base, writes, metric=Scored(metric, batch, record=works.append))
-            parts.append((plain.numpy(), scores.double().cpu().numpy().T))
+            rows = slice(start, start + batch_size)
+            batch, found = pairs[rows], []
+            for draw in drawn:
+                ways = {at: _intervention(by, held.get(at), draw, i, rows) for i, at in enumerate(flat)}
+                writes = [{place: ways[place] for place in group} for group in groups]
+                scores = model.sweep(batch.base, writes, metric=Scored(metric, batch, record=works.append))
+                found.append(scores.double().cpu().numpy().T)
+            parts.append((score(metric, model.run(batch.base).output, batch).numpy(), np.mean(found, 0)))
     return Ablated(
         model=model_name(model),
         metric=name_of(metric),
-        by=_words(by),
+        by=_words(by) + (f", the mean of {samples} draws" if samples > 1 else ""),
+        way=by,
+        samples=samples,
         pairs=pairs,
         places=tuple(groups),
         ybb=np.concatenate([plain for plain, _ in parts]),
@@ -144,14 +160,58 @@ def ablate(
     )
 
 
-def _intervention(by: Any, held: Any, rows: Any) -> Callable[[Any], Any]:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One draw: its number, and which other pair each pair takes its value from."""
+
+    sample: int
+    order: Any
+
+
+@dataclass(frozen=True)
+class RowNoise:
+    """Gaussian noise on a place, drawn for every pair by itself: new = old + std * noise(seed, sample, place, pair).
+
+    place: its number, so that places have noise of their own. pairs: which pairs the rows of the place belong to.
+    Raises BadIntervention where it has no row a pair.
+    """
+
+    std: float
+    seed: int
+    sample: int
+    place: int
+    pairs: Sequence[int]
+
+    def __call__(self, old: Any) -> Tensor:
+        if not isinstance(old, Tensor) or old.ndim == 0 or len(old) != len(self.pairs):
+            shape = tuple(old.shape) if isinstance(old, Tensor) else type(old).__name__
+            raise BadIntervention(f"Noise needs a tensor of {len(self.pairs)} rows, one a pair; this is {shape}.")
+        seeds = ([self.seed, self.sample, self.place, i] for i in self.pairs)
+        noise = [np.random.default_rng(seed).normal(size=old.shape[1:]) for seed in seeds]
+        return old + torch.as_tensor(self.std * np.stack(noise)).to(old)
+
+    def of_rows(self, rows: Sequence[int]) -> RowNoise:
+        """The noise of some of these pairs, where others run apart."""
+        return replace(self, pairs=[self.pairs[row] for row in rows])
+
+
+def check_samples(samples: Any) -> None:
+    """Raise WrongInput for no number of draws."""
+    if not isinstance(samples, int) or samples < 1:
+        raise WrongInput(f"samples={samples!r}: the mean is over one draw or more.")
+
+
+def _intervention(by: Any, held: Any, draw: Drawn, place: int, rows: slice) -> Callable[[Any], Any]:
+    pairs = range(len(draw.order))[rows]
     if isinstance(by, Mean):
         if not isinstance(held, Tensor):
             return Set(float(np.mean(held)))
         mean = held.mean(0)
-        return Set(mean.expand(len(rows), *mean.shape))
+        return Set(mean.expand(len(pairs), *mean.shape))
     if isinstance(by, Resample):
-        return Set(take(held, rows.tolist()))
+        return Set(take(held, draw.order[rows].tolist()))
+    if isinstance(by, Noise):
+        return RowNoise(by.std, by.seed, draw.sample, place, pairs)
     if isinstance(by, Mapping):
         raise WrongInput("by is one way for all places: a number, Mean(), Resample(), Noise(std), or an intervention.")
     return by if callable(by) else Set(by)
@@ -162,9 +222,9 @@ def _words(by: Any) -> str:
         case Mean():
             return "set to their mean"
         case Resample():
-            return "resampled from other inputs"
+            return f"resampled from other inputs (seed {by.seed})"
         case Noise():
-            return f"with Gaussian noise of standard deviation {by.std:g} added"
+            return f"with Gaussian noise of standard deviation {by.std:g} added (seed {by.seed})"
         case Scale():
             return f"scaled by {by.factor}"
         case int() | float():

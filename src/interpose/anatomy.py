@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from operator import index
 from typing import Any, Literal
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from .errors import AmbiguousSite, NotFired, WrongInput, WrongShape
 from .families import FACTORS, Part, Parts, Watched, attention_of, close, cross_of, parts_of, watched_in
+from .named import listed
 from .network import Network
 from .projections import Layout, acts_as_said, layouts, weighs_values
 from .sites import Site
@@ -71,10 +71,10 @@ class Anatomy(Network):
 
     def _layers(self, layers: Sequence[int] | None) -> list[int]:
         count = len(self.blocks())
-        wanted = range(count) if layers is None else layers
+        wanted = list(range(count)) if layers is None else listed("layer", layers)
         if wrong := [layer for layer in wanted if not 0 <= layer < count]:
             raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {count - 1}.")
-        return [index(layer) for layer in wanted]
+        return wanted
 
     # -- parts of a block --------------------------------------------------------------------------
 

@@ -109,6 +109,9 @@ def check_cuts(model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric:
 
 def change_of(ours: Any, theirs: Any, rows: int) -> Floats:
     """[pair]: the largest absolute difference of a place's value; 1 where values that are no numbers differ."""
+    if _is_ragged(ours) and _is_ragged(theirs):
+        each = [change_of(a[None], b[None], 1) for a, b in zip(ours, theirs, strict=True)]
+        return np.concatenate(each) if rows > 1 else np.concatenate(each).max(keepdims=True)
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
         if ours.shape != theirs.shape:
             raise WrongPairs(
@@ -120,11 +123,21 @@ def change_of(ours: Any, theirs: Any, rows: int) -> Floats:
 
 
 def two_unlike(pairs: Pairs) -> Pairs:
-    """Two pairs whose bases differ, so that rows that mix are seen; if there are none, the first and its converse."""
-    first = key(examples(take(pairs.base, [0]))[0])
-    for i in range(1, len(pairs)):
-        if key(examples(take(pairs.base, [i]))[0]) != first:
-            return pairs[[0, i]]
+    """Two pairs whose bases differ, so that rows that mix are seen; if there are none, the first and its converse.
+
+    Of prompts, two of one length where there are any: others do not run together.
+    """
+    met: dict[Any, tuple[int, Any]] = {}
+    unlike: list[int] = []
+    for i in range(len(pairs)):
+        here = key(examples(take(pairs.base, [i]))[0])
+        at, first = met.setdefault(None if pairs.tokens is None else len(pairs.tokens[i]), (i, here))
+        if here != first:
+            return pairs[[at, i]]
+        if not unlike and here != next(iter(met.values()))[1]:
+            unlike = [0, i]
+    if unlike:
+        return pairs[unlike]
     one = pairs[:1]
     return Pairs(
         join(one.base, one.source),
@@ -247,6 +260,11 @@ def _check_tolerance(metric: Metric, first: Any, others: Sequence[Any], alone: S
         )
 
 
+def _is_ragged(value: Any) -> bool:
+    """Whether it is what prompts of unequal length hold: a list, with a tensor for each."""
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Tensor) and row.ndim for row in value)
+
+
 def _apart(a: Any, b: Any) -> float:
     if all(isinstance(value, int | float | np.number | Tensor) for value in (a, b)):
         return float(abs(float(b) - float(a))) if a == a and b == b else float((a == a) != (b == b))
@@ -255,11 +273,14 @@ def _apart(a: Any, b: Any) -> float:
 
 def _rounding(value: Any) -> float:
     """How far two identical runs may differ, as a share of the largest value: a thousand steps of the precision."""
+    value = value[0] if _is_ragged(value) else value
     floating = isinstance(value, Tensor) and value.is_floating_point()
     return min(1e3 * torch.finfo(value.dtype).eps, 0.01) if floating else 0.0
 
 
 def _size(value: Any) -> float:
+    if _is_ragged(value):
+        return max(map(_size, value))
     return max(1.0, _largest(value[value.isfinite()])) if isinstance(value, Tensor) else 1.0
 
 

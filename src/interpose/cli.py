@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
 
-from .commands import SITES, discovered, scanned
+from .commands import SITES, discovered, reported, scanned
 from .demo import demo as run_demo
 from .errors import InterposeError
 
@@ -84,7 +86,18 @@ def scan(
             positions=positions,
             batch_size=batch_size,
             say=typer.echo,
+            width=get_terminal_size().columns if sys.stdout.isatty() else None,
         )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Where results were saved, as by interpose scan --out.")],
+    out: Annotated[Path | None, typer.Option(help="The page to write; report.html in the folder otherwise.")] = None,
+) -> None:
+    """One page of all saved results below a folder, as a file that opens from disk."""
+    with _in_a_line():
+        reported(folder, out, say=typer.echo)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -16,13 +17,15 @@ from torch import nn
 
 from . import metrics
 from .errors import NoEffect, WrongInput, WrongMetric, suggest
-from .grid import axes_of
+from .grid import axes_of, drawn_axes
 from .language import LanguageModel
 from .maps import Scan
 from .network import Network
-from .pair_files import read_pairs
+from .pair_files import check_lengths, read_pairs
 from .pairs import Pairs
 from .plots.picture import Picture
+from .reports.folder import report_folder
+from .reports.page import report
 from .saved import save
 from .search.discover import discover
 from .search.scan import scan
@@ -41,6 +44,9 @@ SITES: Mapping[str, Callable[..., Any]] = {
     "patterns": LanguageModel.patterns,
 }
 """What --sites says, and what gives them of a language model; "between" is the stream between attention and MLP."""
+
+EVERYWHERE = ("residual", "attention", "mlp")
+"""Those of which a scan takes every position by itself, unless some are chosen."""
 
 SCORED = (("answers",), ("targets",))
 """What a metric may need of the pairs of a file."""
@@ -145,8 +151,11 @@ def scanned(
     positions: str | None,
     batch_size: int,
     say: Callable[[str], Any],
+    width: int | None = None,
 ) -> None:
     """Scan a language model with the pairs of a file, say what was found, and save it in a folder.
+
+    width: of the terminal, if it is one: what is said fits into it, and files hold all.
 
     Every finished batch is kept in the folder, from where a scan that was stopped goes on. All that is asked is read
     before the model is.
@@ -159,15 +168,17 @@ def scanned(
     scored, rows = metric_of(metric), read_pairs(pairs)
     lm = language_model(model)
     given = Pairs.from_file(lm, rows)
+    if where["positions"] is None and sites in EVERYWHERE:
+        check_lengths(rows, given.tokens or ())
     if scored.needs == ("targets",):
         assert given.answers is not None
         given = replace(given, targets=given.answers[:, 1], swapped_targets=given.answers[:, 0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffect)  # the table's notes tell it
         found = scan(lm, given, sites_of(lm, sites, **where), scored, batch_size=batch_size, store=out / "store")
-    say(f"{found.table()}")
+    say(found.table().within(width) if width else f"{found.table()}")
     _save(found, out, say)
-    say(f"\nSaved in {out}/")
+    say(f"\nSaved in {out}/. To read it as one page: interpose report {shlex.quote(str(out))}")
 
 
 def _save(found: Scan, out: Path, say: Callable[[str], Any]) -> None:
@@ -176,10 +187,10 @@ def _save(found: Scan, out: Path, say: Callable[[str], Any]) -> None:
     whole = found.table(most=len(found.places))
     (out / "table.txt").write_text(f"{whole}\n", encoding="utf-8")
     _write_table(whole, out / "table.csv")
-    if len(axes := axes_of(found.places)) > 2:
+    if len(axes := drawn_axes(axes_of(found.places))[0]) > 2:
         say(
-            f"\nNo picture: a map has two axes, and these places have {', '.join(axes)}. Without --positions they have "
-            "one less."
+            f"\nNo picture: a map has two axes, and these places have {', '.join(axes)}. With one layer, one position, "
+            "or without --positions they have one less."
         )
     else:
         _write_picture(found.heatmap(), out / "map")
@@ -196,7 +207,13 @@ def discovered(
     _write_table(found.table(), out / "found.csv")
     if found.alignment is not None:
         _write_picture(found.draw(), out / "found")
-    say(f"\nSaved in {out}/")
+    report(out / "report.html", found)
+    say(f"\nSaved in {out}/, as one page in report.html.")
+
+
+def reported(folder: Path, out: Path | None, *, say: Callable[[str], Any]) -> None:
+    """Write a page of the results that a folder keeps, and say where."""
+    say(f"Written: {report_folder(folder, out)}")
 
 
 def _write_table(table: Table, path: Path) -> None:

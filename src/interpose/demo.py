@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from .abstraction import interchange_accuracy
 from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
 from .errors import MissingPart
 from .maps import Scan
 from .metrics import logit_difference, matches
+from .reports.page import report
+from .reports.sentences import where_it_is
 from .search.scan import scan
 from .tasks import adder, capitals
 
@@ -19,22 +20,26 @@ Say = Callable[[str], object]
 
 
 def demo(out: Path, *, say: Say = print, cities: int = 8, progress: bool | None = None) -> None:
-    """Run both parts, say what was found, and save pictures in `out`.
+    """Run both parts, say what was found, and save pictures in `out`, with a page that shows it all.
 
     Where the language model's weights, or transformers, are not installed, that is said in a line, and the first
     part stands alone.
     """
     out.mkdir(parents=True, exist_ok=True)
-    adder_part(out, say)
+    results = adder_part(out, say)
     try:
-        capitals_part(out, say, cities, progress)
+        results.append(capitals_part(out, say, cities, progress))
     except MissingPart as missing:
         say(f"The language model is left out: {missing}")
-    say(f"\nSaved in {out}/")
+    report(out / "report.html", *results, title="Which parts carry what?")
+    say(f"\nSaved in {out}/, as one page in report.html.")
 
 
-def adder_part(out: Path, say: Say) -> None:
-    """The tutorial's adder: three maps, the mediators, the circuit, and the abstraction, tested by interchange."""
+def adder_part(out: Path, say: Say) -> list[Any]:
+    """The tutorial's adder: three maps, the mediators, the circuit, and the abstraction, tested by interchange.
+
+    Returns what a page of it should show.
+    """
     network, hypothesis = adder.network(), adder.hypothesis()
     say("1. A network that computes A + B + C. Which of its neurons carry what?\n")
     scans = scan(network, adder.pairs(), network.neurons("l1", "l2"), matches)
@@ -59,9 +64,11 @@ def adder_part(out: Path, say: Say) -> None:
         picture.save(out / f"{name}.svg")
         picture.save(out / f"{name}.png")
     pictures["adder-maps"].save(out / "adder-maps.html")
+    shown = ("adder-interchange", "adder-circuit", "adder-alignment")
+    return [scans, accuracy, *(pictures[name] for name in shown)]
 
 
-def capitals_part(out: Path, say: Say, cities: int, progress: bool | None = None) -> None:
+def capitals_part(out: Path, say: Say, cities: int, progress: bool | None = None) -> Scan:
     """The language model: its residual stream, every layer and position, patched from another city's run."""
     weights = capitals.weights()
     say(f"2. A real language model, {weights.stem}. Where does it keep a city's country?\n")
@@ -74,23 +81,4 @@ def capitals_part(out: Path, say: Say, cities: int, progress: bool | None = None
     picture = flow.heatmap()
     for form in ("svg", "png", "html"):
         picture.save(out / f"capitals-flow.{form}")
-
-
-def where_it_is(flow: Scan, share: float = 0.5) -> list[str]:
-    """In sentences, which positions carry more than a share of the effect, and over which layers."""
-    recovery = flow.transfer().estimate
-    sentences = []
-    for position in flow.data.position.values.tolist():
-        layers = [
-            site.coordinates[0][1]
-            for (site,), carried in zip(flow.places, recovery, strict=True)
-            if site.position == position and carried > share
-        ]
-        tokens = list(dict.fromkeys(row[position].strip() for row in flow.pairs.tokens or ()))
-        token = "/".join(tokens[:2]) + ("/..." if len(tokens) > 2 else "")
-        for run in np.split(np.array(layers), np.flatnonzero(np.diff(layers) > 1) + 1) if layers else []:
-            sentences.append(
-                f"After layers {run[0]} to {run[-1]}, position {position} ({token}) carries more than "
-                f"{100 * share:.0f} % of the effect."
-            )
-    return sentences
+    return flow

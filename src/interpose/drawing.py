@@ -42,7 +42,7 @@ def draw(model: CausalModel | Network, inputs: Any = None, *, write: Mapping[Any
     inputs: one input; with it every node shows its value, and is coloured by where the value comes from. write: the
     interventions of that run. Without inputs the structure alone is drawn.
     """
-    graph = _graph(model)
+    graph = graph_of(model)
     if inputs is None:
         nodes = {
             name: Node(name, fill=FILLS["base input"] if name in graph.inputs else "#FFFFFF")
@@ -51,8 +51,8 @@ def draw(model: CausalModel | Network, inputs: Any = None, *, write: Mapping[Any
         return draw_graphs(
             [_sketch(graph, "", nodes, model)], title=f"{model_name(model)}: {', '.join(graph.variables)}"
         )
-    setting = _setting(model, inputs)
-    writes = _written(model, setting, write)
+    setting = setting_of(model, inputs)
+    writes = written_at(model, setting, write)
     run = graph.run(setting, write=writes)
     kinds = classify(graph, writes)
     title = f"{model_name(model)} on {_words(setting)}"
@@ -65,11 +65,11 @@ def draw_interchange(model: CausalModel | Network, base: Any, sources: Mapping[A
 
     sources: place -> source input, or place -> (source input, another place), as in `interchange`.
     """
-    graph, setting = _graph(model), _setting(model, base)
-    carried = [item for place, source in sources.items() for item in _carried(model, place, source)]
+    graph, setting = graph_of(model), setting_of(model, base)
+    carried = [item for place, source in sources.items() for item in carried_to(model, place, source)]
     distinct = {key(source): source for _, source, _ in carried}
     number = {each: k for k, each in enumerate(distinct)}
-    settings = [_setting(model, source) for source in distinct.values()]
+    settings = [setting_of(model, source) for source in distinct.values()]
     run = interchange(graph, setting, {to: (settings[number[key(source)]], start) for to, source, start in carried})
     kinds = classify(graph, [to for to, _, _ in carried])
     panels = [_sketch(graph, f"base {_words(setting)}", _valued(run.values, kinds), model)]
@@ -88,7 +88,7 @@ def draw_circuit(network: CausalModel | Network, mediators: Mapping[str, Iterabl
     mediators: input variable -> the places that mediate it, as the scans of each variable found them. An edge is drawn
     where both of its ends carry the same variable; the output carries all of them.
     """
-    graph = _graph(network)
+    graph = graph_of(network)
     if not isinstance(mediators, Mapping):
         raise WrongInput("A circuit is drawn from a dict of what mediates what: {'A': scan.mediators(), ...}.")
     if unknown := [variable for variable in mediators if variable not in graph.inputs]:
@@ -96,7 +96,7 @@ def draw_circuit(network: CausalModel | Network, mediators: Mapping[str, Iterabl
     carry = {name: {name} if name in mediators else set() for name in graph.variables}
     for variable, places in mediators.items():
         for place in several(places, f"mediators[{variable!r}]"):
-            for name in _units(network, place):
+            for name in units_of(network, place):
                 carry[name].add(variable)
     for name in graph.outputs:
         carry[name] = set(mediators)
@@ -122,9 +122,12 @@ def draw_circuit(network: CausalModel | Network, mediators: Mapping[str, Iterabl
 
 def draw_alignment(network: CausalModel | Network, alignment: Any) -> Picture:
     """A causal abstraction: network on the left, causal model on the right, lines from places to variables."""
-    low, high = _graph(network), alignment.model
+    low, high = graph_of(network), alignment.model
     held = {
-        name: variable for variable, places in alignment.items() for place in places for name in _units(network, place)
+        name: variable
+        for variable, places in alignment.items()
+        for place in places
+        for name in units_of(network, place)
     }
     below = {
         name: Node(
@@ -201,11 +204,12 @@ def classify(graph: CausalModel, intervened: Iterable[str]) -> dict[str, str]:
 # -- places of a network as variables of its graph --------------------------------------------------
 
 
-def _graph(model: CausalModel | Network) -> CausalModel:
+def graph_of(model: CausalModel | Network) -> CausalModel:
+    """The model as variables: a network as its inputs and neurons."""
     return model.as_causal_model() if isinstance(model, Network) else model
 
 
-def _setting(model: CausalModel | Network, inputs: Any) -> dict[str, Any]:
+def setting_of(model: CausalModel | Network, inputs: Any) -> dict[str, Any]:
     """One input as a dict by the names of the inputs."""
     values = inputs if isinstance(inputs, Mapping) else inputs.tolist() if hasattr(inputs, "tolist") else list(inputs)
     if not isinstance(values, Mapping):
@@ -220,14 +224,14 @@ def _setting(model: CausalModel | Network, inputs: Any) -> dict[str, Any]:
     return setting
 
 
-def _units(model: CausalModel | Network, place: Any) -> list[str]:
+def units_of(model: CausalModel | Network, place: Any) -> list[str]:
     """The variables of the graph that a place covers. Raises UnknownPlace where it covers none."""
     if isinstance(model, CausalModel):
         return [model.place(place)]
     site: Site = model.place(place)
     units = range(model.width(site)) if site.units is None else np.atleast_1d(site.units).tolist()
     found = [str(model.place(replace(site, units=unit, name=None))) for unit in units]
-    graph = _graph(model)
+    graph = graph_of(model)
     if missing := [unit for unit in found if unit not in graph.variables]:
         raise UnknownPlace(
             f"{missing[0]} is no node of the picture: it shows inputs and the neurons of {', '.join(model.layers())}."
@@ -235,7 +239,7 @@ def _units(model: CausalModel | Network, place: Any) -> list[str]:
     return found
 
 
-def _written(model: CausalModel | Network, setting: Mapping[str, Any], write: Mapping[Any, Any]) -> dict[str, Any]:
+def written_at(model: CausalModel | Network, setting: Mapping[str, Any], write: Mapping[Any, Any]) -> dict[str, Any]:
     """What a run with interventions holds at each variable they cover: the run itself decides, not the drawing."""
     if isinstance(model, CausalModel) or not write:
         return dict(write)
@@ -244,14 +248,14 @@ def _written(model: CausalModel | Network, setting: Mapping[str, Any], write: Ma
     return {
         variable: value
         for place in write
-        for variable, value in zip(_units(model, place), run[place].reshape(-1).tolist(), strict=True)
+        for variable, value in zip(units_of(model, place), run[place].reshape(-1).tolist(), strict=True)
     }
 
 
-def _carried(model: CausalModel | Network, place: Any, source: Any) -> list[tuple[str, Any, str]]:
+def carried_to(model: CausalModel | Network, place: Any, source: Any) -> list[tuple[str, Any, str]]:
     """(variable of the base, source input, variable of the source) for each unit of an interchange."""
     given, start = donor_of(source, place)
-    to, origin = _units(model, place), _units(model, start)
+    to, origin = units_of(model, place), units_of(model, start)
     if len(to) != len(origin):
         raise WrongShape(f"{place} has {len(to)} units and {start} {len(origin)}: one cannot take the other's values.")
     return [(variable, given, donor) for variable, donor in zip(to, origin, strict=True)]
@@ -268,24 +272,25 @@ def _sketch(graph: CausalModel, title: str, nodes: Mapping[str, Node], model: An
 
 def _valued(values: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Node]:
     return {
-        name: Node(name, value=_short(values[name]), fill=FILLS[kind], hover=f"{name} = {_full(values[name])} ({kind})")
+        name: Node(name, value=short(values[name]), fill=FILLS[kind], hover=f"{name} = {full(values[name])} ({kind})")
         for name, kind in kinds.items()
     }
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A value in the room of a node: fewer digits where there are many, and never without its exponent."""
     texts = [f"{value:.{digits}g}" for digits in (4, 3, 2, 1)] if isinstance(value, float) else [str(value)]
     text = next((text for text in texts if len(text) <= 8), texts[-1])
     return text if len(text) <= 8 else text[:7] + "…"
 
 
-def _full(value: Any) -> str:
+def full(value: Any) -> str:
+    """A value in up to six digits."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _words(setting: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {_short(value)}" for name, value in setting.items())
+    return ", ".join(f"{name} = {short(value)}" for name, value in setting.items())
 
 
 def _legend(kinds: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -98,6 +98,10 @@ class NoEffect(UserWarning):
     """Every cell of a scan shows the same number: a write may not have done what was meant."""
 
 
+class ShiftedWords(UserWarning):
+    """The words of a base and its source stand at different positions, so that a position means two things."""
+
+
 class ReplayMismatch(UserWarning):
     """A saving of the engine did not give what plain runs give, so that a sweep went on without it."""
 

@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SIGNS = {" ": "\N{OPEN BOX}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"}
+"""How blanks are written where there is nothing else."""
+
+LONGEST = 12
+"""Characters of a token that are written."""
+
 Group = tuple[Any, ...]
 """Places that are written together; most often one."""
 
@@ -33,7 +39,17 @@ def cells_of(groups: Sequence[Group], axes: dict[str, list[Any]]) -> tuple[NDArr
     if list(axes) == ["site"]:
         return (np.arange(len(groups)),)
     where = [{axis: label for axis, label, _ in _coordinates(group)} for group in groups]
-    return tuple(np.array([labels.index(place[axis]) for place in where]) for axis, labels in axes.items())
+    at = {axis: {label: i for i, label in enumerate(labels)} for axis, labels in axes.items()}
+    return tuple(np.array([index[place[axis]] for place in where]) for axis, index in at.items())
+
+
+def drawn_axes(axes: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """The axes to draw, and what is the same everywhere: of more than two, the last that have one label go."""
+    drawn, same = dict(axes), {}
+    for axis in reversed(axes):
+        if len(drawn) > 2 and len(axes[axis]) == 1:
+            (same[axis],) = drawn.pop(axis)
+    return drawn, same
 
 
 def label_of(group: Group) -> str:
@@ -42,14 +58,30 @@ def label_of(group: Group) -> str:
 
 
 def axis_labels(axis: str, labels: Sequence[Any], tokens: Sequence[Sequence[str]] | None) -> list[str]:
-    """What to write at an axis: at positions also the token, with a sign where pairs differ in it."""
+    """What to write at an axis: at positions also the token, or the first two where pairs differ in it."""
     if axis != "position" or tokens is None:
         return [str(label) for label in labels]
     shown = []
     for position in labels:
-        here = [row[position].strip() for row in tokens]
-        shown.append(f"{position} {here[0]}{'…' if len(set(here)) > 1 else ''}")
+        here = tokens_at(position, tokens)
+        several = "/".join([*here[:2], *(["…"] if len(here) > 2 else [])])
+        shown.append(f"{position} {several}".rstrip())
     return shown
+
+
+def tokens_at(position: Any, tokens: Sequence[Sequence[str]] | None) -> list[str]:
+    """The different tokens that stand at a position, as words; none where it is named, or not every prompt has it."""
+    rows = tokens or ()
+    if not isinstance(position, int | np.integer) or not all(-len(row) <= position < len(row) for row in rows):
+        return []
+    return [_visible(token) for token in dict.fromkeys(row[position] for row in rows)]
+
+
+def _visible(token: str) -> str:
+    """A token as a short word: blanks around it left out, blanks alone as signs, and the middle of a long one cut."""
+    word = token.strip() or "".join(SIGNS.get(c, c) for c in token)
+    word = "".join(SIGNS.get(c, c) for c in word)
+    return word if len(word) <= LONGEST else f"{word[: LONGEST - 4]}…{word[-3:]}"
 
 
 def _coordinates(group: Group) -> tuple[tuple[str, Any, int], ...]:

@@ -28,6 +28,7 @@ from .grid import Group
 from .metrics import Metric, name_of
 from .model import is_site
 from .pairs import Pairs
+from .structures import tensors
 
 SEMANTICS = 1
 """Raised whenever the same question would get another answer, so that old answers are not taken for it."""
@@ -195,7 +196,7 @@ def _model(model: Any, unknown: list[str]) -> str:
 
 
 def _module(module: nn.Module, unknown: list[str]) -> str:
-    """Every parameter and buffer, and of every part its class, options, plain numbers and what its forward does."""
+    """All tensors of its state, and of every part its class, options, plain numbers and what its forward does."""
     lines = []
     for path, part in module.named_modules():
         plain = {
@@ -206,7 +207,11 @@ def _module(module: nn.Module, unknown: list[str]) -> str:
         extra = re.sub(r" at 0x[0-9a-f]+", "", part.extra_repr())
         kind, code = type(part), _code(type(part).forward, unknown)
         lines.append(_digest(path, kind.__module__, kind.__qualname__, extra, told(plain, unknown), code))
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+    held = dict((*module.named_parameters(), *module.named_buffers()))
+    seen = {tensor.data_ptr() for tensor in held.values()}  # one tensor may have several names
+    state = tensors(dict(module.state_dict())).items()
+    held |= {name: tensor for name, tensor in state if name not in held and tensor.data_ptr() not in seen}
+    for name, tensor in held.items():  # quantised layers keep scales, or all their weights, in their state alone
         lines.append(_digest(name, _tensor(tensor, unknown)))
     return _digest("module", *lines)
 
@@ -232,9 +237,12 @@ def _precision(model: Any) -> str:
 
 def _tokens(model: Any, inputs: Any) -> Any:
     """Inputs as the model gets them: texts as the token ids they become."""
-    if getattr(model, "tokenizer", None) is None or not isinstance(inputs, list | tuple):
+    if not isinstance(inputs, list | tuple):
         return inputs
-    return [model.token_ids(text) if isinstance(text, str) else text for text in inputs]
+    texts = getattr(model, "tokenizer", None) is not None
+    ids = [model.token_ids(text) if texts and isinstance(text, str) else text for text in inputs]
+    parts = [dict(getattr(text, "parts", {})) for text in inputs]
+    return [ids, parts] if any(parts) else ids
 
 
 def _values(pinned: Sequence[Mapping[Any, Any]], unknown: list[str]) -> str:

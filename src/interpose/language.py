@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +16,16 @@ from torch import Tensor
 from .anatomy import Of
 from .engine.question import ALL, Engine
 from .errors import MissingPart, WrongInput, WrongPairs
+from .forms import Form, check_alike, counted, forms, joined, scores_of, without_pads, work_of
+from .generated import Generated
+from .generation import cache_of, generate
 from .gguf_files import converted
-from .prompts import overlapping
+from .interventions import as_intervention
+from .metrics import Scored
+from .model import NOTHING, Model, Run, Score, Work, assigned, several
+from .named import Prompt, Tokens
+from .network import checked_writes
+from .prompts import conversation, overlapping
 from .sites import Site
 from .transformer import Transformer
 from .units import device_of
@@ -31,8 +41,11 @@ class LanguageModel(Transformer):
     stack: of an encoder-decoder the part whose blocks, heads and neurons are meant, by default the decoder. Prompts go
     to the encoder, and the decoder starts with its first token; a dict gives both, as the module takes them.
 
-    A prompt is a text, a list of texts, or token ids [token] or [prompt, token]; the prompts of one run have equally
-    many tokens. The output of a run is the logits of the next token, [prompt, vocabulary].
+    A prompt is a text, a list of texts, or token ids [token] or [prompt, token]. Prompts of unequal length run in parts
+    of one length each and are never padded, so that each gives what it gives alone; pads that inputs bring along are
+    taken off. A place that spans all positions then holds a list, one tensor [token, units] a prompt.
+
+    The output of a run is the logits of the next token, [prompt, vocabulary].
     """
 
     reads_last = True
@@ -80,7 +93,16 @@ class LanguageModel(Transformer):
             raise WrongInput(
                 "This language model has no tokenizer. Give token ids, or LanguageModel(module, tokenizer)."
             )
-        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        special = special and getattr(text, "special", True)
+        ids = list(self.tokenizer(str(text), add_special_tokens=special)["input_ids"])
+        first = getattr(self.tokenizer, "bos_token_id", None)
+        if special and first is not None and ids[:2] == [first, first]:
+            raise WrongInput(
+                f"{str(text)!r} begins with {self.tokenizer.decode([first])!r}, which the tokenizer puts there too, so "
+                "that it would run twice. Leave it out, make a conversation with lm.chat(...), or say that the text "
+                "has all its special tokens: ip.Prompt(text, special=False)."
+            )
+        return ids
 
     def tokens(self, text: str, *, special: bool = True) -> list[str]:
         """The same tokens as text."""
@@ -105,37 +127,96 @@ class LanguageModel(Transformer):
             if positions != found[0]:
                 raise WrongInput(
                     f"{parts[0]!r} stands at {found[0]} in {texts[0]!r}, and {part!r} at {positions} in {text!r}. "
-                    "Sites have one position in all prompts: choose words of as many tokens, or ask for each apart."
+                    "A number is one position in all prompts: choose words of as many tokens, or name it, as in "
+                    "Pairs.from_template(lm, 'The city of {city} is', ...) and positions=['{city[-1]}']."
                 )
         return found[0]
 
-    def show(self, prompt: str, positions: Sequence[int]) -> str:
+    def show(self, prompt: str, positions: Sequence[int | str]) -> str:
         """The prompt with its tokens at some positions marked: "The city of< Paris> is".
 
-        Raises WrongInput for a position that is not there.
+        positions: numbers, or names as in "{city[-1]}". Raises WrongInput for a position that is not there.
         """
         tokens = self.tokens(prompt)
-        if wrong := [t for t in positions if not -len(tokens) <= t < len(tokens)]:
-            raise WrongInput(f"There is no position {wrong[0]}: {prompt!r} has {len(tokens)} tokens.")
-        chosen = {t % len(tokens) for t in positions}
+        found = [counted(self, prompt, one) if isinstance(one, str) else one for one in positions]
+        each = [t for one in found for t in (one if isinstance(one, tuple) else (one,))]
+        if wrong := [t for t in each if not -len(tokens) <= t < len(tokens)]:
+            raise WrongInput(f"There is no position {wrong[0]}: {str(prompt)!r} has {len(tokens)} tokens.")
+        chosen = {t % len(tokens) for t in each}
         return "".join(f"<{token}>" if t in chosen else token for t, token in enumerate(tokens))
 
+    def chat(self, messages: Sequence[Mapping[str, str]], **values: Any) -> Prompt:
+        """A conversation as the prompt that the model's chat template makes of it, special tokens and all.
+
+        messages: [{"role": "user", "content": "Where is {city}?"}]; values: of parts such as {city}, which are then
+        positions with a name. The assistant's turn is opened, or, where the last message is its own, left open.
+        Raises WrongInput for a tokenizer without a template.
+        """
+        self.token_ids("")  # without a tokenizer there is no template
+        return conversation(self, messages, values)
+
     # -- the waist ---------------------------------------------------------------------------------
+
+    def run(self, inputs: Any, *, read: Iterable[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Site]:
+        """One forward pass, or one for each form of prompts: see `Network.run`, and `forms.py`."""
+        reads = list(dict.fromkeys(self.place(spelling) for spelling in several(read, "read")))
+        writes = {self.place(spelling): as_intervention(new) for spelling, new in assigned(write).items()}
+        parts = self.forms(inputs, [*reads, *writes])
+        if parts is None:
+            return super().run(inputs, read=reads, write=write)
+        given = [checked_writes(self, form.writes(writes)) for form in parts]
+        runs = [
+            super(LanguageModel, self).run(form.inputs, read=[form.sites[site] for site in reads], write=own)
+            for form, own in zip(parts, given, strict=True)
+        ]
+        return joined(parts, runs, reads, self.place)
+
+    def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
+        """As `Network.sweep`, for every form of prompts by itself."""
+        given = [{self.place(at): as_intervention(new) for at, new in assigned(one).items()} for one in writes]
+        parts = self.forms(inputs, list(dict.fromkeys(site for one in given for site in one)))
+        if parts is None:
+            return super().sweep(inputs, writes, metric=metric)
+        if not isinstance(metric, Scored):
+            return Model.sweep(self, inputs, writes, metric=metric)
+        scores, works = [], list[Work]()
+        for form in parts:
+            share = len(form.rows) / form.total
+            own = replace(
+                metric,
+                pairs=metric.pairs[form.rows],
+                tick=lambda done, share=share: metric.tick(done * share),
+                record=works.append,
+            )
+            with torch.no_grad():
+                scores.append(super().sweep(form.inputs, [form.writes(one) for one in given], metric=own))
+        metric.record(work_of(works))
+        return scores_of(parts, scores)
+
+    def comparable(self, base: Any, source: Any, places: Sequence[Any]) -> None:
+        """Raise WrongPairs for a place that is not the same in base and source, as where their words are shifted."""
+        if not isinstance(base, Mapping) and not isinstance(source, Mapping):
+            check_alike(self, self._prompts(base), self._prompts(source), [self.place(place) for place in places])
+
+    def forms(self, inputs: Any, sites: Sequence[Site]) -> list[Form] | None:
+        """The forms that prompts have, which run apart; None where there is one, and no position has a name."""
+        rows = without_pads(inputs) if isinstance(inputs, Mapping) else inputs
+        if isinstance(rows, Mapping) or (isinstance(rows, Tensor | np.ndarray) and not any(s.is_named for s in sites)):
+            return None
+        return forms(self, self._prompts(rows), sites)
 
     def arguments(self, inputs: Any, places: Sequence[Site] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Prompts or token ids as the module takes them.
 
-        Raises WrongPairs for prompts of unequal length, also where padding hides that.
+        Raises WrongPairs for prompts of unequal length, which `run` runs apart.
         """
         options: dict[str, Any] = dict(self.options)
         if any(site.path in ("", self.unembedding()) for site in places):
             options.pop("logits_to_keep", None)  # what is read or written there has all positions
-        if isinstance(inputs, Mapping):
-            given = {name: torch.as_tensor(value, device=self.device) for name, value in inputs.items()}
-            if "attention_mask" in given and not bool(given["attention_mask"].all()):
-                raise WrongPairs("These prompts are padded. Prompts that run together have equally many tokens.")
+        if isinstance(inputs, Mapping) and isinstance(rows := without_pads(inputs), Mapping):
+            given = {name: torch.as_tensor(value, device=self.device) for name, value in rows.items()}
             return (), {**given, **options}
-        ids = self._ids(inputs)
+        ids = self._ids(rows if isinstance(inputs, Mapping) else inputs)
         if not len(ids) or not all(len(row) for row in ids):
             raise WrongInput("A prompt without tokens cannot be run: a language model continues something.")
         lengths = sorted({len(row) for row in ids})
@@ -145,6 +226,48 @@ class LanguageModel(Transformer):
             start = getattr(getattr(self.module, "config", None), "decoder_start_token_id", None) or 0
             options |= {"decoder_input_ids": torch.full((len(ids), 1), start, device=self.device)}
         return (), {"input_ids": torch.as_tensor(ids, device=self.device), **options}
+
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        tokens: int = 20,
+        read: Iterable[Any] = (),
+        write: Mapping[Any, Any] = NOTHING,
+        temperature: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[int] | None = None,
+    ) -> Generated:
+        """What the model writes after a prompt, token after token, while places are read and written.
+
+        Step 0 is the pass of the prompt, T tokens; step k that of the k-th new token, which finds the earlier ones in
+        the model's cache: each token is processed once, and what was written to it lives on.
+        write: place -> value or intervention, for every step in which the place is met; or place -> {step: value}.
+        A position p from 0 on is that of the whole text, met in step 0 if p < T and else in step p - T + 1; -1 is the
+        last token of each pass. Without a position all tokens of a pass are meant.
+        read: places, read in every step in which they are met.
+
+        The likeliest token is taken, or with a temperature and a seed one is drawn; what else the model's generation
+        configuration says is not used. stop: ids of tokens that end a text, by default those the model names; [] none.
+        Runs in the gradient mode that holds outside; use torch.no_grad() for less memory.
+        Raises WrongInput for a step or position that cannot come, for options without an effect, and for modules
+        without a cache that stands for earlier tokens; NotFired for a place written or read in no step; and what `run`
+        raises.
+        """
+        return generate(
+            self, prompt, tokens=tokens, read=read, write=write, temperature=temperature, seed=seed, stop=stop
+        )
+
+    @cached_property
+    def cache(self) -> str:
+        """What the module calls its cache of earlier tokens, checked by value: see `generate`."""
+        return cache_of(self)
+
+    @property
+    def encoder(self) -> str | None:
+        """The path of the encoder of an encoder-decoder, None elsewhere."""
+        find: Any = getattr(self.module, "get_encoder", None)
+        return self.paths.get(find()) if _is_pair(self.module) and find is not None else None
 
     def trial(self, rows: int) -> Any:
         """So many rows of the tokens by which parts are checked, for both parts of an encoder-decoder."""
@@ -165,14 +288,19 @@ class LanguageModel(Transformer):
 
     def _ids(self, inputs: Any) -> Any:
         """Token ids, one row a prompt."""
+        rows = self._prompts(inputs)
+        return rows if isinstance(rows, Tensor) else [self.token_ids(p) if isinstance(p, str) else p for p in rows]
+
+    def _prompts(self, inputs: Any) -> Any:
+        """Texts or token ids, one a prompt; what came as a tensor is one."""
         if isinstance(inputs, str):
-            return [self.token_ids(inputs)]
+            return [inputs]
         if isinstance(inputs, Tensor | np.ndarray):
             return torch.atleast_2d(torch.as_tensor(inputs))
         rows: list[Any] = [row.tolist() if isinstance(row, Tensor | np.ndarray) else row for row in inputs]
-        if rows and isinstance(rows[0], str):
-            return [self.token_ids(row) for row in rows]
-        return [rows] if rows and isinstance(rows[0], int | np.integer) else rows
+        if rows and isinstance(rows[0], int | np.integer):
+            return [inputs if isinstance(inputs, Tokens) else rows]
+        return rows
 
     def unembedding(self) -> str | None:
         """The path of the layer that gives the logits."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .errors import UnknownPlace, WrongMetric, suggest
-from .grid import axes_of, axis_labels, cells_of
+from .grid import axes_of, axis_labels, cells_of, drawn_axes
 from .judgement import EITHER
 from .plots.heatmap import TALL, Panel, heatmap
 from .plots.picture import Picture
@@ -121,7 +121,9 @@ class Scan(Effects):
                     f"Maps of {self.metric} and of {other.metric} do not share one scale. Draw them apart."
                 )
         quantity = self.quantity if effect == "nie" else "recovery of TIE"
-        return heatmap([scan._panel(effect, quantity) for scan in (self, *others)], quantity=quantity, top=top)
+        of = "pairs" if effect == "nie" and self.binary else "the total effect"
+        panels = [scan._panel(effect, quantity) for scan in (self, *others)]
+        return heatmap(panels, quantity=f"{quantity} (share of {of})", top=top)
 
     @property
     def quantity(self) -> str:
@@ -158,7 +160,7 @@ class Scan(Effects):
         return np.nan_to_num(np.maximum(np.abs(self.transfer().estimate), np.abs(self.recovery("tie").estimate)))
 
     def _panel(self, effect: str, quantity: str) -> Panel:
-        axes = axes_of(self.places)
+        axes, same = drawn_axes(axes_of(self.places))
         if len(axes) > 2:
             raise ValueError(
                 f"A heatmap has two axes; this scan has {', '.join(axes)}. Pick a part with .data.sel(...)."
@@ -186,7 +188,8 @@ class Scan(Effects):
             )
         names = ["", *axes][-2:]
         return Panel(
-            title=f"What carries {self.subject}?\n{self.metric}, {self.model}, {self._how_many()}",
+            title=f"What carries {self.subject}?\n"
+            + ", ".join([f"{self.metric}, {self.model}, {self._how_many()}", *(f"{a} {at}" for a, at in same.items())]),
             values=values,
             rows=[str(row) for row in rows],
             columns=axis_labels(names[1], columns, self.pairs.tokens),

@@ -74,6 +74,7 @@ def measured(
 
     Whether runs repeat, rows are independent and writes arrive is checked before the first batch counts.
     """
+    model.comparable(pairs.base, pairs.source, list(dict.fromkeys(place for group in groups for place in group)))
     kept = None if store is None else Store(store, question(model, pairs, groups, metric, key, asked=asked))
     blocks = [] if kept is None else kept.blocks()
     left = remaining(len(pairs), batch_size, blocks)

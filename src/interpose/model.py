@@ -212,6 +212,10 @@ class Model(Protocol[Place]):
         """Raise NotRepeatable if the state the model is in makes its runs depend on chance or on each other."""
         return
 
+    def comparable(self, base: Any, source: Any, places: Sequence[Any]) -> None:
+        """Raise WrongPairs for a place that is not the same place in base and source of a pair, before a run."""
+        return
+
     def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
         """Run once per element of `writes`, each from the same inputs: [write, example] scores.
 

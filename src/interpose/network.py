@@ -263,6 +263,8 @@ class Network(Model[Site]):
         if not isinstance(metric, Scored):
             return None
         sites = [self.place(site) for (site,) in groups]
+        if any(site.is_named for site in sites):
+            return None
         try:
             self.ready()
             ours, theirs = self.arguments(base, sites), self.arguments(source, sites)
@@ -298,6 +300,7 @@ class Network(Model[Site]):
         first, second = self.place(place), self.place(other)
         if self.example is None or (first.path, first.end) == (second.path, second.end):
             return False
+        first, second = (site.everywhere() if site.is_named else site for site in (first, second))
         with at_rest(self.module):
             met = list(self.run(self.example, read=[first, second]).values)
         return met.index(first) < met.index(second)

@@ -6,7 +6,7 @@ layers these are is what autograd sees when every earlier layer is set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,9 +48,9 @@ def neuron_graph(network: Any, layers: Sequence[Site]) -> CausalModel:
         inputs, before = _parents(network, stage, stages[:k], probe, run)
         names[stage] = _unit_names(network, stage, run)
         parents = [*(network.inputs if inputs else ()), *(name for site in before for name in names[site])]
-        source = _Source(network, stage, tuple(before), tuple(len(names[site]) for site in before), inputs)
+        source = Stage(network, stage, tuple(before), tuple(len(names[site]) for site in before), inputs)
         for unit, name in enumerate(names[stage]):
-            variables[name] = Variable(source.unit(unit), parents=parents, vectorised=bool(parents))
+            variables[name] = Variable(Unit(source, unit), parents=parents, vectorised=bool(parents))
     model = CausalModel(variables)
     _check_same(
         model,
@@ -62,30 +62,38 @@ def neuron_graph(network: Any, layers: Sequence[Site]) -> CausalModel:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where a stage's units come from: the network's inputs or not, and the earlier stages that are set."""
+class Stage:
+    """Where the units of a layer come from: the network's inputs or not, and the earlier layers that are set."""
 
     network: Any
-    stage: Site
+    site: Site
     before: tuple[Site, ...]
     widths: tuple[int, ...]
     inputs: bool
 
-    def unit(self, unit: int) -> Callable[..., Any]:
-        """The mechanism of one unit, on numbers or on columns of them."""
+    def values(self, rows: Tensor) -> Tensor:
+        """[row, parent] -> [row, unit], in the gradient mode that holds outside."""
+        blocks = list(rows.split([len(self.network.inputs)] * self.inputs + list(self.widths), dim=-1))
+        inputs = blocks.pop(0) if self.inputs else torch.zeros(len(rows), len(self.network.inputs))
+        run = self.network.run(inputs, read=[self.site], write=dict(zip(self.before, blocks, strict=True)))
+        return _value(run, self.site)
 
-        def mechanism(*values: Any) -> Any:
-            single = not any(isinstance(value, np.ndarray | Tensor | list) for value in values)
-            columns = torch.broadcast_tensors(*(torch.as_tensor(value, dtype=torch.float64) for value in values))
-            rows = torch.stack(columns, -1).reshape(-1, len(values)) if values else torch.zeros(1, 0)
-            blocks = list(rows.split([len(self.network.inputs)] * self.inputs + list(self.widths), dim=-1))
-            inputs = blocks.pop(0) if self.inputs else torch.zeros(len(rows), len(self.network.inputs))
-            with torch.no_grad():
-                run = self.network.run(inputs, read=[self.stage], write=dict(zip(self.before, blocks, strict=True)))
-            column = _value(run, self.stage)[:, unit]
-            return column.item() if single else column
 
-        return mechanism
+@dataclass(frozen=True)
+class Unit:
+    """The mechanism of one unit of a layer, on numbers or on columns of them."""
+
+    stage: Stage
+    unit: int
+
+    def __call__(self, *values: Any) -> Any:
+        """The unit's value, given those of its parents."""
+        single = not any(isinstance(value, np.ndarray | Tensor | list) for value in values)
+        columns = torch.broadcast_tensors(*(torch.as_tensor(value, dtype=torch.float64) for value in values))
+        rows = torch.stack(columns, -1).reshape(-1, len(values)) if values else torch.zeros(1, 0)
+        with torch.no_grad():
+            column = self.stage.values(rows)[:, self.unit]
+        return column.item() if single else column
 
 
 def _value(run: Run[Site], stage: Site) -> Tensor:

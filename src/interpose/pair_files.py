@@ -62,7 +62,6 @@ def parts_of(lm: Any, file: Any) -> dict[str, Any]:
     read = file if isinstance(file, PairFile) else read_pairs(file)
     name, found = read.name, read.rows
     tokens, others, answers = zip(*(_resolved(lm, name, where, fields) for where, fields in found.items()), strict=True)
-    _check_lengths(name, list(found), tokens)
     return {
         "base": [fields["base"] for fields in found.values()],
         "source": [fields["source"] for fields in found.values()],
@@ -96,7 +95,7 @@ def _opened(file: Any) -> tuple[str, Iterable[Row], str]:
         line = content[: error.start].count(b"\n") + 1
         raise WrongPairs(f"{path.name}, line {line}: this is not UTF-8. Save the file as UTF-8.") from None
     if path.suffix.lower() == ".csv":
-        right = f"A right file begins {CSV_HEAD!r}, and a right line is {CSV_LINE!r}."
+        right = f"A right file begins {CSV_HEAD!r}, and a right line is {CSV_LINE!r}"
         return path.name, list(_csv_rows(path.name, text, right)), right
     return path.name, list(_json_rows(text)), f"A right line is {LINE}"
 
@@ -108,6 +107,8 @@ def _json_rows(text: str) -> Iterator[Row]:
                 yield f"line {number}", json.loads(line)
             except ValueError as error:
                 yield f"line {number}", error
+            except RecursionError:
+                yield f"line {number}", ValueError("this is nested too deep to be read")
 
 
 def _csv_rows(name: str, text: str, right: str) -> Iterator[Row]:
@@ -133,8 +134,9 @@ def _csv_rows(name: str, text: str, right: str) -> Iterator[Row]:
 
 
 def _rows_of(name: str, rows: Any) -> tuple[str, Iterable[Row], str]:
-    """The rows of a data set, or of anything else that gives rows with named columns."""
+    """The rows of a data set, a data frame, or of anything else that gives rows with named columns."""
     right = f"A right row is {LINE}"
+    rows = rows.to_dict("records") if hasattr(rows, "to_dict") and hasattr(rows, "columns") else rows
     if isinstance(rows, Mapping) and rows:
         raise WrongPairs(f"{name} has several parts: {_some([str(part) for part in rows])}. Give one of them.")
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
@@ -173,7 +175,7 @@ def _fields(row: Any) -> tuple[dict[str, Any], str]:
     for name in ("base", "source"):
         if row.get(name) is None:
             return {}, f"{name} is missing; there are {', '.join(map(str, row)) or 'no fields'}"
-        if not isinstance(row[name], str) or not row[name]:
+        if not _is_text(row[name]):
             return {}, f"{name} is {row[name]!r}, and should be a text"
     apart = [row.get(name) for name in ("answer", "source_answer")]
     if row.get("answers") is not None and apart != [None, None]:
@@ -183,12 +185,20 @@ def _fields(row: Any) -> tuple[dict[str, Any], str]:
         return {}, f"answers are missing; there are {', '.join(map(str, row))}"
     if isinstance(answers, str | Mapping) or not isinstance(answers, Iterable) or not _two_texts(list(answers)):
         return {}, f"the answers are {answers!r}, and should be two texts, the base's and the source's"
-    family = None if row.get("family") == "" else row.get("family")
+    family = row.get("family")
+    family = None if family == "" or family != family else family  # not a number is how a data frame says nothing
+    if not isinstance(family, str | int | float | None):
+        return {}, f"the family is {family!r}, and should be a text or a number"
     return {"base": row["base"], "source": row["source"], "answers": tuple(answers), "family": family}, ""
 
 
 def _two_texts(answers: Sequence[Any]) -> bool:
-    return len(answers) == 2 and all(isinstance(answer, str) and answer for answer in answers)
+    return len(answers) == 2 and all(map(_is_text, answers))
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that has a character, and none that is half of one."""
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _resolved(lm: Any, name: str, where: str, fields: Mapping[str, Any]) -> tuple[Any, Any, torch.Tensor]:
@@ -200,8 +210,9 @@ def _resolved(lm: Any, name: str, where: str, fields: Mapping[str, Any]) -> tupl
         raise type(error)(f"{name}, {where}: {str(error).removeprefix('Pair 0: ')}") from None
 
 
-def _check_lengths(name: str, places: Sequence[str], tokens: Sequence[Sequence[str]]) -> None:
+def check_lengths(read: PairFile, tokens: Sequence[Sequence[str]]) -> None:
     """Raise WrongPairs where prompts differ in their number of tokens, with the rows that differ from most."""
+    name, places = read.name, list(read.rows)
     lengths = [len(row) for row in tokens]
     usual = max(sorted(set(lengths)), key=lengths.count)
     others = sorted((n, i) for i, n in enumerate(lengths) if n != usual)
@@ -210,7 +221,8 @@ def _check_lengths(name: str, places: Sequence[str], tokens: Sequence[Sequence[s
         said = "; ".join(f"{n} in {_some([places[i] for _, i in found])}" for n, found in groups)
         raise WrongPairs(
             f"{name}: the prompts differ in their number of tokens: {usual} in {places[lengths.index(usual)]} and "
-            f"{lengths.count(usual) - 1} others; {said}. One map needs prompts of one length: make one file a length."
+            f"{lengths.count(usual) - 1} others; {said}. A map of every position needs prompts of one length: make one "
+            "file a length, or choose positions that count from the end."
         )
 
 

@@ -7,7 +7,6 @@ default (base) and which donates (source).
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .drawn import varied
 from .errors import Unsatisfiable, WrongInput, WrongPairs
 from .inputs import count, examples, join, key, keys, repeat, rows_of, take
 from .pair_files import parts_of
-from .prompts import answer_ids, lined_up, token_answers, token_columns
+from .prompts import answer_ids, lined_up, marked, prompt_of, token_answers, token_columns, two_sided
 from .selection import Selected, where_correct
 from .splitting import components, parted
 
-MOST_ENUMERATED = 1_000_000
 PARTS = ("base", "source", "targets", "answers", "swapped_targets", "families")
 WORDS = ("tokens", "source_tokens")
 """What has one entry a pair: examples of any form, and texts."""
@@ -89,42 +88,7 @@ class Pairs:
         seed: an int, or a `random.Random` to go on drawing from. The same seed gives the same pairs in any process.
         Raises UnknownPlace for a name that is no input, NoDomain, or Unsatisfiable where nothing can vary.
         """
-        if not hasattr(model, "settings"):
-            raise WrongInput(
-                f"Pairs are drawn from the domains of a causal model, and {type(model).__name__} has none. Give a "
-                "CausalModel, or Pairs(base, source)."
-            )
-        if not names:
-            raise WrongInput("Pairs.varying needs the name of at least one input variable: which one should vary?")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise WrongInput(f"{twice[0]} is named twice. Name each variable that should vary once.")
-        if n is not None and n < 0:
-            raise WrongInput(f"n={n}: there is no sample of so many. n=None enumerates all pairs.")
-        others = {name: _others(model, name) for name in names}
-        if n is None:
-            domains = [tuple(model.domain(name)) for name in model.inputs]
-            _check_countable(domains + list(others.values()), "n=50, say, draws a sample")
-            base, source = [], []
-            for setting in model.settings():
-                for values in itertools.product(*(others[name](setting[name]) for name in names)):
-                    base.append(setting)
-                    source.append({**setting, **dict(zip(names, values, strict=True))})
-        else:
-            rng = seed if isinstance(seed, random.Random) else random.Random(seed)
-            base, source = [], []
-            for _ in range(n):
-                (setting,) = model.sample(1, seed=rng)
-                base.append(setting)
-                source.append({**setting, **{name: rng.choice(others[name](setting[name])) for name in names}})
-        return cls(
-            base,
-            source,
-            names,
-            targets=model.run(source).output if base else [],
-            swapped_targets=model.run(base).output if base else [],
-            exhaustive=n is None,
-            independent=n is not None,
-        )
+        return cls(**varied(model, names, n, seed))
 
     @classmethod
     def sample(cls, model: Any, *, n: int, seed: int | random.Random = 0) -> Pairs:
@@ -144,23 +108,62 @@ class Pairs:
         source: Sequence[str],
         answers: Sequence[tuple[str, str]],
         families: Sequence[Any] | None = None,
+        positions: Mapping[str, Any] | None = None,
+        first_tokens: bool = False,
     ) -> Pairs:
         """Prompts with the next token each should get, checked token by token.
 
         lm: a language model with a tokenizer; base, source: one prompt a pair; answers: (base's, source's) a pair;
         families: what counts as one observation, such as the word that varies where all pairs have the same source.
-        Raises WrongPairs if two prompts differ in their number of tokens, WrongAnswers if an answer is not
-        one token or both are the same.
+        positions: names for words that stand at other positions in base and source, {"city": (of the bases, of the
+        sources)}, a text a prompt each; a site at position "{city[-1]}" is then at its last token in either.
+        first_tokens: answers of several tokens are told apart by their first.
+        Raises WrongPairs if the prompts of a pair differ in their number of tokens and have no names for positions,
+        WrongAnswers if an answer is not one token or both are the same; warns ShiftedWords where words moved.
         """
         _check_counts(len(base), source=source, answers=answers)
+        base, source = list(base), list(source)
+        if positions is not None:
+            sides = ({name: both[k] for name, both in two_sided(positions).items()} for k in (0, 1))
+            base, source = (
+                marked(texts, places, side=side)
+                for texts, places, side in zip((base, source), sides, ("base", "source"), strict=True)
+            )
         tokens, others = lined_up(lm, base, source)
         return cls(
-            list(base),
-            list(source),
-            answers=answer_ids(lm, answers),
+            base,
+            source,
+            answers=answer_ids(lm, answers, first_tokens=first_tokens),
             tokens=tokens,
             source_tokens=others,
             families=families,
+        )
+
+    @classmethod
+    def from_template(
+        cls,
+        lm: Any,
+        template: str,
+        *,
+        base: Sequence[Any],
+        source: Sequence[Any],
+        answers: Sequence[tuple[str, str]],
+        families: Sequence[Any] | None = None,
+        first_tokens: bool = False,
+    ) -> Pairs:
+        """Prompts made of a template, "The city of {city} is in", whose parts are positions with a name.
+
+        base, source: the values of the parts, [{"city": "Paris"}, ...], or ["Paris", ...] where there is one part.
+        They may have any number of tokens: lm.residual(positions=["{city[-1]}", -1]) is at the last of each city's, and
+        at the last of the prompt. The other arguments are those of `from_prompts`.
+        """
+        return cls.from_prompts(
+            lm,
+            base=[prompt_of(template, values) for values in base],
+            source=[prompt_of(template, values) for values in source],
+            answers=answers,
+            families=families,
+            first_tokens=first_tokens,
         )
 
     @classmethod
@@ -173,9 +176,14 @@ class Pairs:
         return cls(**parts_of(lm, file))
 
     @classmethod
-    def from_tokens(cls, *, base: Any, source: Any, answers: Any) -> Pairs:
-        """Token ids, for models without a tokenizer: base and source [pair, token], answers [pair, 2]."""
-        return cls(*token_columns(base, source), answers=token_answers(answers, len(base)))
+    def from_tokens(cls, *, base: Any, source: Any, answers: Any, positions: Mapping[str, Any] | None = None) -> Pairs:
+        """Token ids, for models without a tokenizer: base and source [pair, token], answers [pair, 2].
+
+        positions: names for positions, {"subject": (of the bases, of the sources)}, one or several a pair; then the two
+        of a pair may differ in length.
+        """
+        rows = token_columns(base, source, positions if positions is None else two_sided(positions))
+        return cls(*rows, answers=token_answers(answers, len(base)))
 
     @classmethod
     def joined(cls, several: Sequence[Pairs]) -> Pairs:
@@ -375,20 +383,3 @@ def _check_varies(base: Any, source: Any, names: tuple[str, ...]) -> None:
                 f"Pair {i} should differ in {', '.join(names)} alone, but differs in {', '.join(differ) or 'nothing'}: "
                 f"{dict(ours)} -> {dict(theirs)}."
             )
-
-
-def _others(model: Any, name: str) -> Any:
-    """The function from a value of input `name` to the values that differ from it, in the domain's order."""
-    domain = tuple(model.domain(name))
-    if len(domain) < 2:
-        raise Unsatisfiable(f"{name} cannot vary: its domain is {list(domain)}.")
-    table = {value: tuple(other for other in domain if other != value) for value in domain}
-    return table.__getitem__
-
-
-def _check_countable(parts: Sequence[Any], instead: str) -> None:
-    size = math.prod(len(part) if isinstance(part, tuple) else 1 for part in parts)
-    if size > MOST_ENUMERATED:
-        raise Unsatisfiable(
-            f"There are {size:,} settings, too many to enumerate (at most {MOST_ENUMERATED:,}): {instead}."
-        )

@@ -14,6 +14,7 @@ from .featurizers import NEURONS
 from .identity import model_digest
 from .maps import Scan, Scans
 from .model import Work
+from .named import Prompt, Tokens
 from .origin import Measurable
 from .pairs import Pairs
 from .portable import packed, read, unpacked, write
@@ -61,8 +62,18 @@ def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
         )
     makers = {kind.__name__: _maker(kind) for kind in KINDS}
     makers |= {"Warned": lambda parts: Warned(*parts), "frozenset": frozenset}
+    makers |= {
+        "Prompt": lambda parts: Prompt.marked(parts[0], parts[1], special=parts[2]),
+        "Tokens": lambda parts: Tokens(*parts),
+    }
     result = unpacked(told["result"], arrays, makers)
     return result if model is None else _at(result, Measurable(model))
+
+
+def weights_of(path: str | os.PathLike[str]) -> str:
+    """The hash of the weights that a saved result was measured on."""
+    told, _ = read(Path(path))
+    return str(told["weights"])
 
 
 def _at(result: Any, origin: Measurable) -> Any:
@@ -85,6 +96,10 @@ def _plain(value: Any) -> tuple[str, Any] | None:
         return "Warned", (value.code, str(value))
     if isinstance(value, frozenset):
         return "frozenset", sorted(value)
+    if isinstance(value, Prompt):
+        return "Prompt", [str(value), dict(value.parts), value.special]
+    if isinstance(value, Tokens):
+        return "Tokens", [list(value), value.parts]
     if type(value) not in KINDS:
         return None
     if isinstance(value, Site) and value.featurizer != NEURONS:

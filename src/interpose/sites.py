@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .errors import AmbiguousSite, UnknownPlace, WrongShape
 from .featurizers import NEURONS, Featurizer
+from .named import NAME
 
 Index = int | tuple[int, ...] | None
 EACH: Literal["each"] = "each"
@@ -30,7 +31,8 @@ class Site:
 
     path: the module's name in `named_modules`, "" for the model itself.
     units: which units; an int drops the axis, a tuple keeps it, None is all of them and () is none.
-    position: which positions, on the axis before the units; negative ones count from the end.
+    position: which positions, on the axis before the units; negative ones count from the end, and a text such as
+        "{city}" or "{city[-1]}" names a part of each prompt.
     end: the module's input or its output. leaf: which tensor, where several pass ("0", "hidden_states", "1.0").
     occurrence: which call, where the module runs several times in one forward pass.
     unit_axis: where the units are; None is the channel axis after a convolution, otherwise the last.
@@ -41,7 +43,7 @@ class Site:
 
     path: str
     units: Index = None
-    position: Index | Literal["each"] = None
+    position: Index | str = None
     end: Literal["input", "output"] = "output"
     leaf: str | None = None
     occurrence: int | None = None
@@ -55,7 +57,12 @@ class Site:
         if self.end not in ("input", "output"):
             raise UnknownPlace(f"Site {self.path!r} has end={self.end!r}. An end is 'input' or 'output'.")
         object.__setattr__(self, "units", _index(self.units, "units"))
-        if self.position != EACH:
+        if isinstance(self.position, str) and self.position != EACH and not self.is_named:
+            raise WrongShape(
+                f"Site {self.path!r} has position={self.position!r}. A position is a number, or names a part of a "
+                f"prompt in braces: '{{{self.position}}}'."
+            )
+        if not isinstance(self.position, str):
             object.__setattr__(self, "position", _index(self.position, "position"))
         if self.unit_axis is not None and self.unit_axis >= 0:
             raise WrongShape(
@@ -101,6 +108,11 @@ class Site:
     def everywhere(self) -> Site:
         """The whole tensor that this site is a part of."""
         return replace(self, units=None, position=None, featurizer=NEURONS, name=None)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its position is that of a named part of a prompt, which only the prompt can tell."""
+        return isinstance(self.position, str) and NAME.fullmatch(self.position) is not None
 
     @property
     def is_open(self) -> bool:
@@ -219,6 +231,10 @@ class Site:
     def _where(self, activation: Tensor) -> Index:
         if self.position is None or self.position == EACH:
             return None
+        if isinstance(self.position, str):
+            raise WrongShape(
+                f"{self} is at a part of a prompt, and this model's inputs have no named parts. Count the position."
+            )
         self._check_position(activation)
         length = self._units_last(activation).shape[-2]
         for p in _listed(self.position):
@@ -266,7 +282,7 @@ def parse(spelling: str) -> Site:
     return Site(
         match["path"],
         units=_read(units, spelling),
-        position=EACH if position == EACH else _read(position, spelling),
+        position=_read_position(position, spelling),
         end="input" if match["end"] == "input" else "output",
         leaf=match["leaf"],
         occurrence=int(match["occurrence"]) if match["occurrence"] else None,
@@ -300,8 +316,8 @@ def _integers(given: Any, what: str) -> int | tuple[int, ...]:
     return whole if many else whole[0]
 
 
-def _listed(index: Any) -> tuple[int, ...]:
-    return () if index is None or index == EACH else (index,) if isinstance(index, int) else index
+def _listed(index: Any) -> tuple[Any, ...]:
+    return () if index is None or index == EACH else (index,) if isinstance(index, int | str) else index
 
 
 def _from_zero(index: Index, length: int) -> Index:
@@ -347,11 +363,16 @@ def _laid_out(x: Tensor, like: Tensor) -> Tensor:
 def _spell(index: Any) -> str:
     if index is None:
         return ":"
-    if isinstance(index, int) or index == EACH:
+    if isinstance(index, int | str):
         return str(index)
     if len(index) > 1 and index == tuple(range(index[0], index[-1] + 1)) and index[0] >= 0:
         return f"{index[0]}:{index[-1] + 1}"
     return "(" + ", ".join(map(str, index)) + ("," if len(index) == 1 else "") + ")"
+
+
+def _read_position(text: str | None, spelling: str) -> Index | str:
+    named = (text or "").replace("(", "[").replace(")", "]")
+    return named if named == EACH or NAME.fullmatch(named) else _read(text, spelling)
 
 
 def _read(text: str | None, spelling: str) -> Index:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import TextWrapper
 from typing import Any
 
 
@@ -24,6 +25,25 @@ class Table:
         return "\n".join([self.title, "", lines[0], rule, *lines[1:], *([""] if self.notes else []), *self.notes])
 
     __repr__ = __str__
+
+    def within(self, width: int) -> str:
+        """The table in lines of so many characters: sentences are broken, and columns before the last left out.
+
+        What is left out is said below. Two columns and the last one stay, however wide they are.
+        """
+        shown = list(range(len(self.columns)))
+        while len(shown) > 3 and len(str(self._only(shown)).split("\n")[3]) > width:
+            del shown[-2]
+        left = [self.columns[j] for j in range(len(self.columns)) if j not in shown]
+        notes = (*self.notes, *([f"Left out, for want of room: {', '.join(left)}."] if left else []))
+        title, *lines = str(self._only(shown)).split("\n")
+        fill = TextWrapper(width, break_long_words=False, break_on_hyphens=False).fill
+        return "\n".join([fill(title), *lines, *([""] if notes else []), *map(fill, notes)])
+
+    def _only(self, columns: Sequence[int]) -> Table:
+        """Some of the columns, without notes."""
+        rows = tuple(tuple(row[j] for j in columns) for row in self.rows)
+        return Table(self.title, tuple(self.columns[j] for j in columns), rows)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
@@ -60,9 +80,14 @@ def some(labels: Sequence[str], most: int = 6) -> str:
 def _aligned(column: Sequence[str]) -> list[str]:
     """The cells of a column, head first, as wide as the widest: numbers to the right, words to the left."""
     width = max(map(len, column))
-    cells = [cell for cell in column[1:] if cell not in ("", "-")]
-    numeric = bool(cells) and all(_is_number(cell) for cell in cells)
-    return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
+    right = numeric(column[1:])
+    return [cell.rjust(width) if right else cell.ljust(width) for cell in column]
+
+
+def numeric(cells: Sequence[str]) -> bool:
+    """Whether there are numbers in the cells of a column, and nothing else."""
+    there = [cell for cell in cells if cell not in ("", "-")]
+    return bool(there) and all(_is_number(cell) for cell in there)
 
 
 def _is_number(cell: str) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from operator import index
 from typing import Any, Literal
 
 from .anatomy import Anatomy, Of, site_of
 from .errors import WrongInput
+from .named import listed, ranked
 from .sites import EACH, Site
 from .units import declared_width
 
@@ -30,7 +30,8 @@ CROSS = "cross "
 
 SPELLED = re.compile(
     r"(?P<before>before )?layer (?P<layer>\d+)(?: (?:(?P<between>between)|(?P<part>MLP|(?:cross )?attention)"
-    r"|(?P<numbered>neuron|(?:cross )?(?:head|query|key|value|pattern)) (?P<number>\d+)))?(?: @ (?P<position>-?\d+))?"
+    r"|(?P<numbered>neuron|(?:cross )?(?:head|query|key|value|pattern)) (?P<number>\d+)))?"
+    r"(?: @ (?P<position>-?\d+|\{.+))?"
 )
 
 At = Literal["before", "between", "after"]
@@ -47,13 +48,14 @@ class Transformer(Anatomy):
         self,
         *,
         layers: Sequence[int] | None = None,
-        positions: Sequence[int] | None = None,
+        positions: Sequence[int | str] | None = None,
         at: At = "after",
     ) -> tuple[Site, ...]:
         """The residual stream after each block, before it, or between its attention and its MLP.
 
         One site a layer and position. layers: which blocks, from 0; positions: which tokens, negative ones from the
-        end. Without positions a site spans them all: a run writes them together, and a scan takes each by itself.
+        end, or parts of the prompts by name, as "{city[-1]}". Without positions a site spans them all: a run writes
+        them together, and a scan takes each by itself.
         Between attention and MLP, what is written is what the MLP is given and what it is added to, up to rounding.
         Raises WrongInput for a layer that does not exist, or, between, where a block runs both side by side.
         """
@@ -74,13 +76,13 @@ class Transformer(Anatomy):
 
         return self._each_position(layers, positions, site, word)
 
-    def embeddings(self, *, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+    def embeddings(self, *, positions: Sequence[int | str] | None = None) -> tuple[Site, ...]:
         """The residual stream as it enters the first block: token embeddings, with positions where these are added."""
         first = self.residual(layers=[0], positions=positions, at="before")
         return tuple(replace(site, name=(site.name or "").replace("before layer 0", "embeddings")) for site in first)
 
     def attentions(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None, of: Of = "self"
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """What attention adds to the residual stream, up to a factor of the configuration: see `residual`.
 
@@ -93,7 +95,9 @@ class Transformer(Anatomy):
             f"layer {{}} {_of(of)}attention",
         )
 
-    def mlps(self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> tuple[Site, ...]:
+    def mlps(
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+    ) -> tuple[Site, ...]:
         """What the MLP adds to the residual stream, experts and all: see `attentions`."""
         return self._each_position(
             layers,
@@ -103,7 +107,7 @@ class Transformer(Anatomy):
         )
 
     def neurons(
-        self, *which: Any, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None
+        self, *which: Any, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
     ) -> tuple[Site, ...]:
         """The hidden units of MLPs, after their nonlinearity: one site a layer and unit, and position where given.
 
@@ -114,7 +118,8 @@ class Transformer(Anatomy):
         if any(isinstance(one, str | Site) for one in which):
             return super().neurons(*which)
         found: list[Site] = []
-        for layer in self._layers([*which, *(layers or ())] or None):
+        given = [*which, *([] if layers is None else listed("layer", layers))]
+        for layer in self._layers(given if which or layers is not None else None):
             hidden = self._parts(layer).hidden if self._mlp(layer) else None
             if hidden is None:
                 raise WrongInput(
@@ -127,13 +132,13 @@ class Transformer(Anatomy):
         return tuple(found)
 
     def queries(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None, of: Of = "self"
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The queries of attention heads, before positions are rotated in: one site a layer and head, as `heads`."""
         return self._projected("query", layers, positions, of)
 
     def keys(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None, of: Of = "self"
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The keys of attention, before positions are rotated in: one site a layer and key-value head.
 
@@ -142,13 +147,13 @@ class Transformer(Anatomy):
         return self._projected("key", layers, positions, of)
 
     def values(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None, of: Of = "self"
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The values of attention: one site a layer and key-value head, as `keys`."""
         return self._projected("value", layers, positions, of)
 
     def _projected(
-        self, kind: str, layers: Sequence[int] | None, positions: Sequence[int] | None, of: Of
+        self, kind: str, layers: Sequence[int] | None, positions: Sequence[int | str] | None, of: Of
     ) -> tuple[Site, ...]:
         found: list[Site] = []
         for layer in self._layers(layers):
@@ -158,7 +163,7 @@ class Transformer(Anatomy):
         return tuple(found)
 
     def heads(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None, of: Of = "self"
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The attention heads: one site a layer and query head, and position where some are given.
 
@@ -179,7 +184,7 @@ class Transformer(Anatomy):
         *,
         layers: Sequence[int] | None = None,
         heads: Sequence[int] | None = None,
-        positions: Sequence[int] | None = None,
+        positions: Sequence[int | str] | None = None,
         of: Of = "self",
     ) -> tuple[Site, ...]:
         """The attention patterns: one site a layer and query head, and position of the query where some are given.
@@ -192,7 +197,7 @@ class Transformer(Anatomy):
         found: list[Site] = []
         for layer in self._layers(layers):
             path, count = self._pattern(layer, of)
-            wanted = range(count) if heads is None else [index(head) for head in heads]
+            wanted = list(range(count)) if heads is None else listed("head", heads)
             if wrong := [head for head in wanted if not 0 <= head < count]:
                 raise WrongInput(f"There is no head {wrong[0]} in layer {layer}: they count from 0 to {count - 1}.")
             sites = {head: Site(path, leaf=str(head)) for head in wanted}
@@ -202,20 +207,21 @@ class Transformer(Anatomy):
     def _each_position(
         self,
         layers: Sequence[int] | None,
-        positions: Sequence[int] | None,
+        positions: Sequence[int | str] | None,
         of: Callable[[int], Site],
         word: str,
     ) -> tuple[Site, ...]:
         """One site a layer and position, or one a layer that stands for each of its positions."""
+        where = [(EACH, EACH, 0)] if positions is None else ranked(positions)
         return tuple(
             replace(
                 of(layer),
                 position=position,
                 name=word.format(layer) + ("" if position == EACH else f" @ {position}"),
-                coordinates=(("layer", layer, layer), ("position", position, _rank(position))),
+                coordinates=(("layer", layer, layer), ("position", label, rank)),
             )
             for layer in self._layers(layers)
-            for position in ([EACH] if positions is None else map(index, positions))
+            for position, label, rank in where
         )
 
     def place(self, spelling: Any) -> Site:
@@ -231,7 +237,8 @@ class Transformer(Anatomy):
         if match["before"] and (kind or match["between"]):
             return super().place(spelling)
         where: dict[str, Any] = {"layers": [int(match["layer"])]}
-        where["positions"] = None if match["position"] is None else [int(match["position"])]
+        position = match["position"]
+        where["positions"] = position and [position if position.startswith("{") else int(position)]
         if kind is None:
             at: At = "before" if match["before"] else "between" if match["between"] else "after"
             return self.residual(**where, at=at)[0]
@@ -246,8 +253,9 @@ class Transformer(Anatomy):
         return found[number]
 
 
-def _numbered(layer: int, kind: str, of: Mapping[int, Site], positions: Sequence[int] | None) -> list[Site]:
+def _numbered(layer: int, kind: str, of: Mapping[int, Site], positions: Sequence[int | str] | None) -> list[Site]:
     """One site a head, or whatever is counted, and position where some are given."""
+    where = [(None, None, 0)] if positions is None else ranked(positions)
     return [
         replace(
             site,
@@ -256,19 +264,14 @@ def _numbered(layer: int, kind: str, of: Mapping[int, Site], positions: Sequence
             coordinates=(
                 ("layer", layer, layer),
                 (kind, number, number),
-                *(() if position is None else (("position", position, _rank(position)),)),
+                *(() if position is None else (("position", label, rank),)),
             ),
         )
         for number, site in of.items()
-        for position in ([None] if positions is None else map(index, positions))
+        for position, label, rank in where
     ]
 
 
 def _of(of: Of) -> str:
     """How the names of the parts of an attention begin."""
     return CROSS if of == "cross" else ""
-
-
-def _rank(position: int | str) -> int:
-    """Positions that count from the end stand behind those that count from the beginning."""
-    return 0 if isinstance(position, str) else position if position >= 0 else 10**9 + position

@@ -46,8 +46,8 @@ def declared_width(module: nn.Module, end: str) -> int | None:
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module holds no others; what its weights are parametrised with does not count."""
-    return all(name == "parametrizations" for name, _ in module.named_children())
+    """Whether a module holds no others; what its weights are parametrised with, or packed in, does not count."""
+    return all(name in ("parametrizations", "_packed_params") for name, _ in module.named_children())
 
 
 def is_holder(module: nn.Module) -> bool:
@@ -56,8 +56,9 @@ def is_holder(module: nn.Module) -> bool:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module holds parameters and no other modules."""
-    return is_leaf(module) and not is_holder(module) and any(True for _ in module.parameters())
+    """Whether a module holds parameters and no other modules; or weights that are none, as quantised layers do."""
+    weights = _is_linear(module) or any(True for _ in module.parameters())
+    return is_leaf(module) and not is_holder(module) and weights
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -71,7 +72,15 @@ def device_of(module: nn.Module) -> torch.device:
 
 def is_neural(module: nn.Module) -> bool:
     """Whether a layer computes each unit from several: it holds a weight of two axes or more, and is no lookup."""
-    return not isinstance(module, nn.Embedding | nn.EmbeddingBag) and any(p.ndim > 1 for p in module.parameters())
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return False
+    return _is_linear(module) or any(p.ndim > 1 for p in module.parameters())
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module says, as linear layers do, how many units it makes of how many, whatever its weights are."""
+    widths = (getattr(module, "in_features", None), getattr(module, "out_features", None))
+    return all(isinstance(width, int) for width in widths)
 
 
 def unsteady(module: nn.Module) -> str | None:
@@ -114,6 +123,12 @@ def refuse_uninspectable(module: nn.Module) -> None:
                 f"{path or 'The module'!r} is a {kind}: compiled, scripted or replicated modules do not run the hooks "
                 "that read and write. Pass the module it was made from."
             )
+    held = [path for path, parameter in module.named_parameters() if parameter.is_meta]
+    if held and not any(hasattr(part, "_hf_hook") for part in module.modules()):  # which fetches weights when they run
+        raise WrongInput(
+            f"{held[0]!r} is on the meta device: it has a shape and no values, so that nothing can be run. Load "
+            "weights into the module first."
+        )
 
 
 def refuse_recomputed(where: object) -> None:

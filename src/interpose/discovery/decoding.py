@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,23 +69,32 @@ class Decoded:
 
 def decoded(held: Held, prober: Prober) -> Decoded:
     """The rule of a variable by the values that inputs give, and by what the output does when its site is forced."""
-    values = prober.read(held.group)
-    labels = names_of(held)
+    values, labels = prober.read(held.group), names_of(held)
+    rule = rule_of(label_of(held), held.group, values, labels, numeric=held.is_named and _numeric(labels))
+    if not rule.exact:
+        return rule
+    seen = values[held.group[0]].double().reshape(-1).cpu().numpy()
+    return replace(rule, acted=_by_acting(held, np.array(labels, dtype=float), seen, prober))
+
+
+def rule_of(
+    name: str, sites: tuple[Site, ...], values: Mapping[Site, Tensor], labels: Sequence[Any], *, numeric: bool
+) -> Decoded:
+    """The rule of a variable by what its sites and it itself are, input by input; a line only of one number in another.
+
+    values: site -> [input, ...]; labels: [input], the variable's values; numeric: whether these are numbers.
+    """
     known: dict[Any, tuple[Tensor, ...]] = {}
     for i, label in enumerate(labels):
-        known.setdefault(label, tuple(values[site][i] for site in held.group))
-    numbers = np.array(labels, dtype=float) if held.is_named and _numeric(labels) else None
-    name = label_of(held)
-    lowest, highest = (min(labels), max(labels)) if numbers is not None else (None, None)
-    alone = len(held.group) == 1 and values[held.group[0]][0].numel() == 1
-    if numbers is None or not alone or len(set(labels)) < 2:
-        return Decoded(name, held.group, None, None, float("nan"), float("nan"), False, None, known, lowest, highest)
-    site = held.group[0]
-    seen = values[site].double().reshape(-1).cpu().numpy()
-    slope, intercept, residual, r_squared = line(numbers, seen)
+        known.setdefault(label, tuple(values[site][i] for site in sites))
+    lowest, highest = (min(labels), max(labels)) if numeric else (None, None)
+    alone = len(sites) == 1 and values[sites[0]][0].numel() == 1
+    if not numeric or not alone or len(known) < 2:
+        return Decoded(name, sites, None, None, float("nan"), float("nan"), False, None, known, lowest, highest)
+    seen = values[sites[0]].double().reshape(-1).cpu().numpy()
+    slope, intercept, residual, r_squared = line(np.array(labels, dtype=float), seen)
     exact = residual <= EXACT * max(float(np.ptp(seen)), 1e-12)
-    acted = _by_acting(held, numbers, seen, prober) if exact else None
-    return Decoded(name, held.group, slope, intercept, residual, r_squared, exact, acted, known, lowest, highest)
+    return Decoded(name, sites, slope, intercept, residual, r_squared, exact, None, known, lowest, highest)
 
 
 def names_of(held: Held) -> list[Any]:

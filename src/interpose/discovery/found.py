@@ -200,7 +200,12 @@ class Found(Tabled):
         )
 
     def explain(self) -> str:
-        """What was found in a few sentences, made from the numbers."""
+        """What was found in a few sentences, made from the numbers, and what it cannot tell."""
+        said = " ".join(self.sentences())
+        return said + ("\n\nWhat this cannot tell: " + " ".join(self.limits) if self.limits else "")
+
+    def sentences(self) -> list[str]:
+        """What was found, sentence by sentence."""
         said = [self._opening()]
         unnamed = self._unnamed()
         said += [self._said(name) for name in self.variables if name not in unnamed]
@@ -209,8 +214,7 @@ class Found(Tabled):
             said.append(f"The output is {self.formulas[OUTPUT].text}.")
         if self.inert:
             said.append(f"Nothing needs {some([str(site) for site in self.inert])}.")
-        said += self._tested()
-        return " ".join(said) + ("\n\nWhat this cannot tell: " + " ".join(self.limits) if self.limits else "")
+        return [*said, *self._tested()]
 
     def draw(self) -> Picture:
         """Network and algorithm side by side, with lines from sites to the variables they hold."""

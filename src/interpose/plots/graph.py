@@ -110,7 +110,7 @@ def _draw(ax: Any, graph: Graph, at: Mapping[str, tuple[float, float]], k: int) 
 
     for a, b in graph.edges:
         arrow = FancyArrowPatch(
-            path=Path(_way(at, a, b), [Path.MOVETO, Path.CURVE3, Path.CURVE3]),
+            path=Path(way(at, a, b), [Path.MOVETO, Path.CURVE3, Path.CURVE3]),
             arrowstyle="-|>",
             mutation_scale=8,
             shrinkA=0,
@@ -212,7 +212,7 @@ def _between(
     return (a[0] + share * dx, a[1] + share * dy), (b[0] - share * dx, b[1] - share * dy)
 
 
-def _way(at: Mapping[str, tuple[float, float]], a: str, b: str) -> list[tuple[float, float]]:
+def way(at: Mapping[str, tuple[float, float]], a: str, b: str) -> list[tuple[float, float]]:
     """Start, control point and end of an edge: straight, or bent as little as goes round the nodes between its ends."""
     (x0, y0), (x1, y1) = at[a], at[b]
     others = [(x, y) for x, y in at.values() if y0 < y < y1]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,11 +15,14 @@ from xml.etree import ElementTree
 from ..errors import WrongInput
 
 SVG = "http://www.w3.org/2000/svg"
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, so that a picture is the same everywhere."""
+
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "interpose",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": [FONT],
     "font.size": 10,
 }
 """Text stays text in an SVG, and the same picture gives the same bytes."""
@@ -91,8 +97,59 @@ class Picture:
 
     def _rendered(self, form: str, **options: Any) -> bytes:
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format=form, bbox_inches="tight", facecolor="white", **options)
+        with spelled_out(self.figure, form != "svg"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)  # an SVG keeps the text
+            self.figure.savefig(buffer, format=form, bbox_inches="tight", facecolor="white", **options)
         return buffer.getvalue()
+
+
+@contextmanager
+def spelled_out(figure: Any, asked: bool) -> Iterator[None]:
+    """Within it, the figure names characters by their numbers for which the font has no picture, as \\u6771."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import Formatter
+
+    class Spelled(Formatter):
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return drawable(self.inner(x, pos))
+
+        def get_offset(self) -> str:
+            return str(self.inner.get_offset())
+
+        def set_locs(self, locs: Any) -> None:
+            self.inner.set_locs(locs)
+
+    texts = [(text, text.get_text()) for text in figure.findobj(Text)] if asked else []
+    texts = [(text, said) for text, said in texts if drawable(said) != said]
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)] if texts else []
+    formatters = [(axis, axis.get_major_formatter()) for axis in axes]
+    try:
+        for text, said in texts:
+            text.set_text(drawable(said))
+        for axis, formatter in formatters:
+            axis.set_major_formatter(Spelled(formatter))
+        yield
+    finally:
+        for axis, formatter in formatters:
+            axis.set_major_formatter(formatter)
+        for text, said in texts:
+            text.set_text(said)
+
+
+def drawable(text: str) -> str:
+    """A text in which the font has a picture of every character; others by their numbers, as \\u6771."""
+    glyphs = _glyphs()
+    return "".join(c if ord(c) in glyphs or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
 def plain(text: str) -> str:

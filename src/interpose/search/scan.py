@@ -175,12 +175,15 @@ def _each_position(model: Model[Any], pairs: Pairs, places: list[Any], batch_siz
         for inputs in pairs.inputs(batch_size):
             run = model.run(inputs, read=list(spread.values()))
             for site, whole in spread.items():
-                lengths[site].add(site.length(run[whole]))
+                held = run[whole]  # a list where prompts of one batch differ in length
+                lengths[site] |= {
+                    site.length(row) for row in ([one[None] for one in held] if isinstance(held, list) else [held])
+                }
     for site, found in lengths.items():
         if len(found) > 1 and site.position == EACH:
             raise WrongPairs(
-                f"{site} has {sorted(found)} positions in these pairs. One map needs one length: make one Pairs a "
-                "length."
+                f"{site} has {sorted(found)} positions in these pairs. One map needs one length: name positions, as in "
+                "positions=['{city}', -1], or make one Pairs a length."
             )
     each = {site: site.positions(*found) if len(found) == 1 else [site] for site, found in lengths.items()}
     return [one for place in places for one in (each.get(place, [place]) if isinstance(place, Site) else [place])]
