@@ -102,6 +102,8 @@ CONFIGS = {
     "biogpt": lambda: hf.BioGptConfig(**SIZES, max_position_embeddings=64),
 }
 NO_ATTENTION = ("mamba",)
+PARALLEL = ("gpt_neox", "gptj", "phi", "falcon", "falcon_new", "cohere", "codegen")
+ONE_LIST = ("opt", "llama4")
 MASKED = ("bert", "roberta", "modernbert")
 
 

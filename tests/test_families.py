@@ -6,11 +6,10 @@ import transformers as hf
 from torch import nn
 
 import interpose as ip
-from architectures import CONFIGS, MASKED, NO_ATTENTION, build
+from architectures import CONFIGS, MASKED, NO_ATTENTION, ONE_LIST, build
 from interpose import errors
 
 EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3", "llama4")
-ONE_LIST = ("opt", "llama4")
 LATENT = ("deepseek_v3",)
 pytestmark = pytest.mark.usefixtures("without_gradients")
 IDS = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90]])
@@ -296,35 +295,114 @@ def test_models_that_look_both_ways_have_parts_too(models, kind):
 # -- encoder and decoder -----------------------------------------------------------------------------------
 
 
-def encoder_decoder(stack=None):
-    config = hf.T5Config(
-        vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
-    )
+SIZES_OF_A_STACK = {"layers": 2, "ffn_dim": 48, "attention_heads": 4}
+FAR = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in SIZES_OF_A_STACK.items()}
+NEAR = {"vocab_size": 100, "d_model": 32, "max_position_embeddings": 64, "decoder_start_token_id": 2}
+PAIRED = {
+    "t5": lambda: hf.T5Config(
+        vocab_size=100,
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+        num_decoder_layers=3,
+    ),
+    "bart": lambda: hf.BartConfig(**{**NEAR, **FAR, "decoder_layers": 3, "decoder_attention_heads": 2}),
+    "mbart": lambda: hf.MBartConfig(**NEAR, **FAR),
+    "marian": lambda: hf.MarianConfig(**NEAR, **FAR, pad_token_id=0),
+    "pegasus": lambda: hf.PegasusConfig(**NEAR, **FAR),
+}
+"""Encoder-decoders: T5, mBART and Pegasus add to the stream; BART and Marian normalise it after each part."""
+GIVEN = {"input_ids": IDS, "decoder_input_ids": IDS[:, :4].flip(0)}
+
+
+def encoder_decoder(stack=None, kind="t5"):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ip.LanguageModel(hf.AutoModelForSeq2SeqLM.from_config(config).eval(), stack=stack)
+        module = hf.AutoModelForSeq2SeqLM.from_config(PAIRED[kind]()).eval()
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if kind != "t5" and parameter.ndim > 1 and "embed" not in name and "shared" not in name:
+                    parameter.mul_(4)
+        return ip.LanguageModel(module, stack=stack)
 
 
+@pytest.mark.parametrize("kind", PAIRED)
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])
-def test_of_an_encoder_decoder_the_parts_of_one_stack_add_up(stack):
-    lm = encoder_decoder(stack)
-    assert all(path.startswith(stack) for path in lm.blocks())
-    given = {"input_ids": IDS, "decoder_input_ids": IDS[:, :4].flip(0)}
-    for layer in (0, 1):
-        chosen = {"layers": [layer]}
-        sites = [
-            *lm.residual(**chosen, at="before"),
-            *lm.residual(**chosen),
-            *lm.attentions(**chosen),
-            *lm.mlps(**chosen),
-        ]
-        cross = ip.Site(f"{lm.blocks()[layer]}.layer.1.EncDecAttention", leaf="0") if stack == "decoder" else None
-        run = lm.run(given, read=[*map(whole, sites), *([cross] if cross else [])])
-        before, after, attention, mlp = (run[whole(site)] for site in sites)
-        added = attention + mlp + (run[cross] if cross else 0)
-        assert torch.allclose(before + added, after, atol=1e-4 * float(after.abs().max()))
-        heads = lm.heads(layers=[layer])
-        assert len(heads) == len(lm.queries(layers=[layer])) == len(lm.keys(layers=[layer])) == 4
+def test_of_an_encoder_decoder_the_parts_of_one_stack_add_up(kind, stack):
+    """To the stream, one after another, with a norm after each where there is one (BART)."""
+    lm = encoder_decoder(stack, kind)
+    assert all(stack in path.split(".") for path in lm.blocks())
+    assert len(lm.blocks()) == (3 if stack == "decoder" and kind in ("t5", "bart") else 2)
+    for layer, block in enumerate(lm.blocks()):
+        of = {"layers": [layer]}
+        crossed = lm.attentions(**of, of="cross") if stack == "decoder" else ()
+        parts = [*lm.attentions(**of), *crossed, *lm.mlps(**of)]
+        around = [*lm.residual(**of, at="before"), *lm.residual(**of, at="between"), *lm.residual(**of)]
+        normed = kind in ("bart", "marian")
+        names = ["self_attn_layer_norm", *(["encoder_attn_layer_norm"] if crossed else []), "final_layer_norm"]
+        norms = [lm.modules[f"{block}.{name}"] if normed else nn.Identity() for name in names]
+        run = lm.run(GIVEN, read=[whole(site) for site in (*parts, *around)])
+        stream, between, after = (run[whole(site)] for site in around)
+        for k, (part, norm) in enumerate(zip(parts, norms, strict=True)):
+            if k == len(parts) - 1:
+                assert torch.allclose(stream, between, atol=1e-5 * float(between.abs().max()))
+            assert run[whole(part)].abs().max() > 0
+            stream = norm(stream + run[whole(part)])
+        assert torch.allclose(stream, after, atol=1e-5 * float(after.abs().max()))
+
+
+@pytest.mark.parametrize("kind", PAIRED)
+@pytest.mark.parametrize("of", ["self", "cross"])
+def test_the_heads_of_a_decoder_are_its_patterns_times_the_values(kind, of):
+    """Of the attention to the encoder, whose keys are the tokens of the prompt; told by what eager attention shows."""
+    lm = encoder_decoder(kind=kind)
+    module, options = lm.module, {"output_attentions": True, "use_cache": False}
+    chosen = module.config._attn_implementation
+    module.set_attn_implementation("eager")
+    shown = module(**GIVEN, **options)["cross_attentions" if of == "cross" else "decoder_attentions"][1]
+    module.set_attn_implementation(chosen)
+    patterns, heads, values = (getattr(lm, name)(layers=[1], of=of) for name in ("patterns", "heads", "values"))
+    run = lm.run(GIVEN, read=[*patterns, *heads, *values])
+    assert len(heads) == (2 if kind == "bart" else 4) and shown.shape[2:] == (4, 5 if of == "cross" else 4)
+    for k, (pattern, head, value) in enumerate(zip(patterns, heads, values, strict=True)):
+        assert torch.allclose(run[pattern], shown[:, k], atol=1e-6)
+        assert torch.allclose(run[head], run[pattern] @ run[value], atol=1e-5 * float(run[head].abs().max()))
+    for part in ("queries", "keys"):
+        sites = getattr(lm, part)(layers=[1], of=of)
+        flat = lm.run(GIVEN, read=patterns, write={sites[0]: 0.0})
+        assert torch.allclose(flat[patterns[0]][0], flat[patterns[0]][1], atol=1e-6) or kind == "t5"  # by distance, too
+        assert torch.equal(flat[patterns[1]], run[patterns[1]])
+        assert not torch.allclose(flat[patterns[0]], run[patterns[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_a_write_between_in_a_decoder_is_what_the_mlp_is_given_and_added_to(kind):
+    lm = encoder_decoder(kind=kind)
+    site, after, mlp = (
+        whole(s[0]) for s in (lm.residual(layers=[1], at="between"), lm.residual(layers=[1]), lm.mlps(layers=[1]))
+    )
+    value = torch.randn(2, 4, 32)
+    run = lm.run(GIVEN, read=[after, mlp], write={site: ip.Set(value)})
+    norm = lm.modules[f"{lm.blocks()[1]}.final_layer_norm"] if kind == "bart" else nn.Identity()
+    assert torch.allclose(norm(value + run[mlp]), run[after], atol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["attentions", "heads", "queries", "keys", "values", "patterns"])
+def test_parts_of_the_attention_to_an_encoder_are_read_back_from_what_they_are_called(of):
+    lm = encoder_decoder(kind="bart")
+    sites = getattr(lm, of)(layers=[1], of="cross", positions=[0])
+    own = getattr(lm, of)(layers=[1], positions=[0])
+    assert str(sites[0]) == {
+        "attentions": "layer 1 cross attention @ 0",
+        "queries": "layer 1 cross query 0 @ 0",
+    }.get(of, f"layer 1 cross {of[:-1]} 0 @ 0")
+    for site in (*sites, *own):
+        again = lm.place(str(site))
+        assert (again, str(again), again.coordinates) == (site, str(site), site.coordinates)
+    assert not {site.spelling for site in sites} & {site.spelling for site in own}
 
 
 def test_prompts_go_to_the_encoder_and_the_decoder_starts():
@@ -339,17 +417,15 @@ def test_an_encoder_decoder_is_scanned_as_one_run_a_write_does(stack):
     lm = encoder_decoder(stack)
     full = ip.LanguageModel(lm.module, stack=stack, engine="full")
     pairs = ip.Pairs.from_tokens(base=IDS, source=IDS.flip(0), answers=torch.tensor([[3, 7], [20, 41]]))
-    sites = [*lm.heads(layers=[0]), *lm.mlps(layers=[1], positions=[0]), *lm.neurons(0)[:3]]
+    sites = [*lm.heads(layers=[0]), *lm.mlps(layers=[1], positions=[0]), *lm.neurons(0)[:3], *lm.residual()]
+    if stack == "decoder":
+        sites += [*lm.heads(layers=[1], of="cross"), *lm.patterns(layers=[1], of="cross")]
     one, other = (ip.scan(model, pairs, sites, metric=ip.logit_difference) for model in (lm, full))
     assert abs(one.nie - other.nie).max() < 1e-5 and abs(other.nie).max() > 1e-3
 
 
-SIZES_OF_A_STACK = {"layers": 2, "ffn_dim": 48, "attention_heads": 4}
-
-
 def test_a_decoder_whose_attention_to_an_encoder_does_not_run_has_its_parts():
-    sizes = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in SIZES_OF_A_STACK.items()}
-    config = hf.BartConfig(vocab_size=100, d_model=32, max_position_embeddings=64, is_encoder_decoder=False, **sizes)
+    config = hf.BartConfig(**NEAR, **FAR, is_encoder_decoder=False)
     with torch.random.fork_rng():
         lm = ip.LanguageModel(hf.BartForCausalLM(config).eval())
     assert len(lm.attentions()) == len(lm.mlps()) == 2 and len(lm.neurons(0)) == 48

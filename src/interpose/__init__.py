@@ -10,7 +10,7 @@ from .abstraction import Alignment, interchange_accuracy
 from .causal_model import CausalModel, Variable
 from .circuits import circuit
 from .comparison import compare
-from .drawing import draw, draw_alignment, draw_circuit, draw_interchange
+from .drawing import draw, draw_alignment, draw_attention, draw_circuit, draw_interchange
 from .effects import effects, interchange
 from .engine.question import Engine
 from .generated import Generated
@@ -62,6 +62,7 @@ __all__ = [
     "distinguish",
     "draw",
     "draw_alignment",
+    "draw_attention",
     "draw_circuit",
     "draw_interchange",
     "effects",

@@ -7,8 +7,9 @@ import importlib.util
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,19 @@ from .search.discover import discover
 from .search.scan import scan
 from .tables import Table
 
-SITES = {
-    "residual": "residual",
-    "attention": "attentions",
-    "mlp": "mlps",
-    "heads": "heads",
-    "neurons": "neurons",
-    "queries": "queries",
-    "keys": "keys",
-    "values": "values",
+SITES: Mapping[str, Callable[..., Any]] = {
+    "residual": LanguageModel.residual,
+    "between": partial(LanguageModel.residual, at="between"),
+    "attention": LanguageModel.attentions,
+    "mlp": LanguageModel.mlps,
+    "heads": LanguageModel.heads,
+    "neurons": LanguageModel.neurons,
+    "queries": LanguageModel.queries,
+    "keys": LanguageModel.keys,
+    "values": LanguageModel.values,
+    "patterns": LanguageModel.patterns,
 }
-"""What --sites says, and the method of a language model that gives them."""
+"""What --sites says, and what gives them of a language model; "between" is the stream between attention and MLP."""
 
 EVERYWHERE = ("residual", "attention", "mlp")
 """Those of which a scan takes every position by itself, unless some are chosen."""
@@ -122,7 +125,7 @@ def numbers_of(spelling: str | None, option: str) -> list[int] | None:
 
 def sites_of(lm: LanguageModel, spelling: str, *, layers: list[int] | None, positions: list[int] | None) -> Any:
     """The sites of a kind, at the layers and positions that are given, or at all."""
-    return getattr(lm, SITES[spelling])(layers=layers, positions=positions)
+    return SITES[spelling](lm, layers=layers, positions=positions)
 
 
 def metric_of(spelling: str) -> Any:

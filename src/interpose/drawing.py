@@ -1,4 +1,4 @@
-"""Models as pictures: structure, a run, an interchange, a circuit, an alignment.
+"""Models as pictures: structure, a run, an interchange, a circuit, an alignment, patterns of attention.
 
 Colours of values follow descent alone, so that they cannot depend on the order in which nodes are visited.
 """
@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from .anatomy import Of
 from .causal_model import CausalModel
 from .checks import model_name
 from .effects import donor_of, interchange
 from .errors import UnknownPlace, WrongInput, WrongShape, suggest
 from .inputs import key
+from .language import LanguageModel
 from .model import NOTHING, several
 from .network import Network
 from .plots.graph import Graph, Link, Node, draw_graphs, layered
+from .plots.patterns import patterns
 from .plots.picture import Picture
 from .sites import Site
 
@@ -143,6 +146,39 @@ def draw_alignment(network: CausalModel | Network, alignment: Any) -> Picture:
     links = [Link((0, name), (1, variable), colour="#6A5FC1", arrow=False) for name, variable in held.items()]
     claims = ", ".join(f"{variable} at {name}" for name, variable in held.items())
     return draw_graphs(panels, links=links, title=f"Alignment: {claims}")
+
+
+def draw_attention(
+    lm: LanguageModel,
+    prompt: Any,
+    *,
+    layer: int,
+    heads: Sequence[int] | None = None,
+    of: Of = "self",
+    write: Mapping[Any, Any] = NOTHING,
+) -> Picture:
+    """What each token of a prompt attends to: the patterns of a layer's heads, a row a query and a column a key.
+
+    heads: which, by default all; of: "self", or "cross" for a decoder's attention to an encoder; write: the
+    interventions of that run. Raises WrongInput for several prompts.
+    """
+    sites = lm.patterns(layers=[layer], heads=heads, of=of)
+    run = lm.run(prompt, read=sites, write=write)
+    shown = {f"head {site.leaf}": run[site] for site in sites}
+    if wrong := [x for x in shown.values() if len(x) != 1]:
+        raise WrongInput(
+            f"There are {len(wrong[0])} prompts; the patterns of one are drawn. Call draw_attention for each."
+        )
+    queries, keys = (_labels(lm, prompt, end) for end in lm.attending(of))
+    title = f"{model_name(lm)}, layer {layer}: what each token (row) attends to"
+    panels = {name: x[0].detach().double().cpu().numpy() for name, x in shown.items()}
+    return patterns(panels, queries, keys, title=title)
+
+
+def _labels(lm: LanguageModel, prompt: Any, argument: str) -> list[str]:
+    """The tokens of a prompt, or their ids where there is no tokenizer."""
+    ids = lm.arguments(prompt)[1][argument][0].tolist()
+    return [str(token) if lm.tokenizer is None else lm.tokenizer.decode([token]) for token in ids]
 
 
 def classify(graph: CausalModel, intervened: Iterable[str]) -> dict[str, str]:

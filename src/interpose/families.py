@@ -1,13 +1,14 @@
 """Where transformers keep their parts: names to look under, and checks by value that what is found there is the part.
 
 A name is only a candidate. What attention and the MLP of a block add must be, together, what the block adds to the
-residual stream; units of a query, key or value head must act as one. What does not pass is refused, never guessed.
+residual stream. What does not pass is refused, never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -27,7 +28,7 @@ MLPS = ("mlp", "ffn", "feed_forward")
 DEEPER = ("SelfAttention", "DenseReluDense")
 """The same where they stand deeper in a block (T5)."""
 
-CROSS = ("encoder_attn", "EncDecAttention")
+CROSS = ("encoder_attn", "EncDecAttention", "crossattention")
 """What decoders call the attention to what an encoder made: a third part of a block."""
 
 AFTER_ATTENTION = ("post_self_attn_layernorm", "post_attention_layernorm")
@@ -37,26 +38,8 @@ AFTER_MLP = ("post_mlp_layernorm", "post_feedforward_layernorm")
 FACTORS = ("residual_multiplier",)
 """What configurations call a factor on all that is added to the residual stream."""
 
-PROJECTIONS = {
-    "query": ("q_proj", "query", "q_norm", "q"),
-    "key": ("k_proj", "key", "k_norm", "k"),
-    "value": ("v_proj", "value", "v"),
-}
-FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv")
-"""What attentions call the layers that make queries, keys and values, each or all at once."""
-
 CLOSE = 1e-4
 """Two values are the same if they differ by no more than this share of the largest; in half precision 64 roundings."""
-
-
-FLOOR = 1e-7
-"""What is no more than this share of the largest is no change: what attention gives one head depends on no other."""
-
-LINEAR = 1e-5
-"""What is no more than this share of the largest effect is rounding: values act in proportion but for that."""
-
-STEP = 20
-"""How many standard deviations a unit is moved to see what it acts on: far enough for keys not to act in proportion."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +56,21 @@ class Parts:
 
     mlp is None where it comes out of no module with a row an example, as in a mixture of experts that goes through all
     tokens as one list. hidden: the module whose input are the MLP's neurons, None where there is no one layer of them.
+    cross: where attention to an encoder comes out, if it runs. between: where the stream is that the MLP is given: the
+    one norm that gives it, or the parts that are added for it; none where the MLP is not given what attention added.
     """
 
     attention: Part
     mlp: Part | None
     hidden: str | None
+    cross: Part | None = None
+    between: tuple[Part, ...] = ()
+    normed: bool = False
+
+
+def cross_of(block: nn.Module) -> str | None:
+    """The name of a block's attention to an encoder; None where it has none."""
+    return next(iter(_deeper(block, CROSS)), None)
 
 
 def attention_of(block: nn.Module) -> str | None:
@@ -108,18 +101,22 @@ def linear_to(block: nn.Module, width: int) -> list[str]:
     ]
 
 
-def candidates(block: nn.Module, width: int) -> tuple[list[str], list[str]]:
-    """Where what attention adds may come out of a block, and where what the MLP adds: the most telling names first."""
+def candidates(block: nn.Module, width: int) -> tuple[list[str], list[str], list[str]]:
+    """Where what attention adds may come out of a block, what attention to an encoder does, and what the MLP does.
+
+    The most telling names first.
+    """
     children = dict(block.named_children())
-    attention = attention_of(block)
-    mlp = mlp_of(block)
+    attention, cross, mlp = attention_of(block), cross_of(block), mlp_of(block)
     linear = linear_to(block, width)
-    inside = [name for name in linear if attention and name.startswith(f"{attention}.")]
-    beside = [name for name in linear if name not in inside]
+    own, far = ([n for n in linear if name and n.startswith(f"{name}.")] for name in (attention, cross))
+    beside = [name for name in linear if name not in own and name not in far]
     after = [name for name in AFTER_ATTENTION if name in children]
-    ours = [*after, *([attention] if attention else []), *inside[-1:]]
-    theirs = [*(name for name in AFTER_MLP if name in children), *([mlp] if mlp else []), *beside[-1:]]
-    return ours, theirs
+    return (
+        [*after, *([attention] if attention else []), *own[-1:]],
+        [*([cross] if cross else []), *far[-1:]],
+        [*(name for name in AFTER_MLP if name in children), *([mlp] if mlp else []), *beside[-1:]],
+    )
 
 
 class Watched(Taps):
@@ -153,9 +150,8 @@ class Watched(Taps):
 
 def watched_in(path: str, block: nn.Module, width: int) -> list[str]:
     """The modules of a block that its parts are told by: candidates, norms, and the block itself."""
-    ours, theirs = candidates(block, width)
-    more = [*_norms(block), *linear_to(block, width), *_deeper(block, CROSS)]
-    return [path, *(f"{path}.{name}" for name in dict.fromkeys([*ours, *theirs, *more]))]
+    named = [name for found in candidates(block, width) for name in found]
+    return [path, *(f"{path}.{n}" for n in dict.fromkeys([*named, *_norms(block), *linear_to(block, width)]))]
 
 
 def parts_of(path: str, block: nn.Module, width: int, factor: float, seen: Watched) -> Parts | None:
@@ -163,33 +159,66 @@ def parts_of(path: str, block: nn.Module, width: int, factor: float, seen: Watch
 
     Where the stream itself is normalised (BERT), they add up to what the norms take.
     """
-    ours, theirs = candidates(block, width)
-    beyond = [f"{path}.{name}" for name in _deeper(block, CROSS)]
-    before = seen.took[path] + sum(seen.gave[name] for name in beyond if name in seen.gave)
+    before = seen.took[path]
     norms = [name for each in _norms(block) if (name := f"{path}.{each}") in seen.took]
-    for attention in ours:
-        for mlp in theirs:
-            a, m = (seen.gave.get(f"{path}.{name}") for name in (attention, mlp))
-            if a is None or m is None or a.shape != before.shape or m.numel() != a.numel():
-                continue
-            if _adds_up(before, factor * a, factor * m.reshape(a.shape), seen.gave[path], norms, seen):
-                one, other = (Part(f"{path}.{n}", seen.leaf[f"{path}.{n}"]) for n in (attention, mlp))
-                if m.shape != a.shape:
-                    return Parts(one, None, None)
-                return Parts(one, other, _hidden(path, block, width, mlp, seen))
+    for names in _combined(path, block, width, seen):
+        gave = [seen.gave[name] for name in names]
+        if gave[0].shape != before.shape or any(x.numel() != before.numel() for x in gave):
+            continue
+        added = [factor * x.reshape(before.shape) for x in gave]
+        passed = _passed(before, added, seen.gave[path], norms, seen)
+        if passed is None:
+            continue
+        parts = [Part(name, seen.leaf[name]) for name in names]
+        *attended, mlp = parts
+        between, normed = tuple(attended), False
+        if passed[-2] is not None:
+            between, normed = (Part(passed[-2]),), True
+        elif not _is_given(before + sum(added[:-2]), added[-2], path, seen):
+            between = ()
+        cross = attended[1] if len(attended) > 1 else None
+        if gave[-1].shape != before.shape:
+            return Parts(parts[0], None, None, cross, between, normed)
+        hidden = _hidden(path, block, width, mlp.path.removeprefix(f"{path}."), seen)
+        return Parts(parts[0], mlp, hidden, cross, between, normed)
     return None
 
 
-def _adds_up(before: Tensor, attention: Tensor, mlp: Tensor, after: Tensor, norms: list[str], seen: Watched) -> bool:
-    """Whether what comes before and two parts are what comes after, or what norms take on the way."""
-    if close(before + attention + mlp, after):
-        return True
-    between = [norm for norm in norms if close(seen.took[norm], before + attention)]
+def _combined(path: str, block: nn.Module, width: int, seen: Watched) -> Iterator[tuple[str, ...]]:
+    """Paths of modules that ran and may give the parts of a block: one a part, in their order."""
+    found = [[p for name in names if (p := f"{path}.{name}") in seen.gave] for names in candidates(block, width)]
+    return product(*(paths for k, paths in enumerate(found) if paths or k != 1))
+
+
+def _passed(
+    stream: Tensor, added: Sequence[Tensor], after: Tensor, norms: Sequence[str], seen: Watched
+) -> tuple[str | None, ...] | None:
+    """Through which norm the stream goes after each part, None where it goes through none, to be what comes after.
+
+    None if it comes to that in no way.
+    """
+    if not added:
+        return () if close(stream, after) else None
+    total = stream + added[0]
+    for norm in (None, *(name for name in norms if close(seen.took[name], total))):
+        rest = _passed(total if norm is None else seen.gave[norm], added[1:], after, norms, seen)
+        if rest is not None:
+            return (norm, *rest)
+    return None
+
+
+def _is_given(stream: Tensor, added: Tensor, path: str, seen: Watched) -> bool:
+    """Whether a module in a block takes the stream with a part added to it, and not without."""
+    total = stream + added
     return any(
-        close(seen.took[last], seen.gave[norm] + mlp) and close(seen.gave[last], after)
-        for norm in between
-        for last in norms
+        close(took.reshape(total.shape), total) and 2 * _apart(took, total) < _apart(took, stream)
+        for name, took in seen.took.items()
+        if name.startswith(f"{path}.") and took.numel() == total.numel()
     )
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one.reshape(other.shape) - other).abs().max())
 
 
 def _norms(block: nn.Module) -> list[str]:
@@ -198,8 +227,8 @@ def _norms(block: nn.Module) -> list[str]:
 
 def _hidden(path: str, block: nn.Module, width: int, mlp: str, seen: Watched) -> str | None:
     """The layer whose input are the neurons of an MLP: the one that gives, by value, what the MLP gives."""
-    attention = attention_of(block)
-    linear = [n for n in linear_to(block, width) if not (attention and n.startswith(f"{attention}."))]
+    attentions = [f"{name}." for name in (attention_of(block), cross_of(block)) if name]
+    linear = [name for name in linear_to(block, width) if not any(map(name.startswith, attentions))]
     child = mlp_of(block) or mlp
     wholes = [seen.gave[f"{path}.{name}"] for name in dict.fromkeys((child, mlp)) if f"{path}.{name}" in seen.gave]
     for name in reversed(linear):
@@ -215,131 +244,3 @@ def close(one: Tensor, other: Tensor) -> bool:
         return False
     share = max(CLOSE, 64 * torch.finfo(one.dtype).eps)
     return bool((one - other).abs().max() <= share * torch.maximum(one.abs().max(), other.abs().max()))
-
-
-# -- queries, keys and values ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Projected:
-    """Where the heads of one kind are made: at the output of which module, and [head]: in which of its units."""
-
-    path: str
-    units: tuple[tuple[int, ...], ...]
-
-
-Layout = dict[str, Projected]
-
-
-def layouts(attention: nn.Module, path: str, heads: int, width: int) -> Iterator[Layout]:
-    """How queries, keys and values may lie in an attention, by its modules' names and widths."""
-    modules = dict(attention.named_modules())
-    named = {
-        kind: [name for name in modules if name.rpartition(".")[2] in names] for kind, names in PROJECTIONS.items()
-    }
-    if all(named.values()):
-        for query in named["query"]:
-            for key in named["key"]:
-                chosen = {"query": query, "key": key, "value": named["value"][0]}
-                yield {kind: _alone(f"{path}.{name}", _width(modules[name]), width) for kind, name in chosen.items()}
-    for name in (name for name in modules if name.rpartition(".")[2] in FUSED):
-        total, rest = divmod(_width(modules[name]), width)
-        groups = (total - heads) // 2
-        if rest or groups < 1 or heads + 2 * groups != total or heads % groups:
-            continue
-        for order in (_in_turn, _by_group, _in_fours):
-            numbers = order(heads, groups)
-            if numbers is not None:
-                yield {kind: Projected(f"{path}.{name}", _blocks(of, width)) for kind, of in numbers.items()}
-
-
-def _width(module: nn.Module) -> int:
-    weight = getattr(module, "weight", None)
-    return declared_width(module, "output") or (weight.shape[0] if isinstance(weight, Tensor) else 0)
-
-
-def _alone(path: str, total: int, width: int) -> Projected:
-    return Projected(path, _blocks(range(total // width), width))
-
-
-def _blocks(numbers: Sequence[int], width: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(range(k * width, (k + 1) * width)) for k in numbers)
-
-
-def _in_turn(heads: int, groups: int) -> dict[str, Sequence[int]]:
-    """All queries, then all keys, then all values."""
-    return {
-        "query": range(heads),
-        "key": range(heads, heads + groups),
-        "value": range(heads + groups, heads + 2 * groups),
-    }
-
-
-def _by_group(heads: int, groups: int) -> dict[str, Sequence[int]]:
-    """Group by group its queries, its key and its value."""
-    each = heads // groups
-    return {
-        "query": [g * (each + 2) + i for g in range(groups) for i in range(each)],
-        "key": [g * (each + 2) + each for g in range(groups)],
-        "value": [g * (each + 2) + each + 1 for g in range(groups)],
-    }
-
-
-def _in_fours(heads: int, groups: int) -> dict[str, Sequence[int]] | None:
-    """In four parts, each with its queries, then values, then keys (CodeGen)."""
-    if groups != heads or heads % 4:
-        return None
-    each = heads // 4
-    return {
-        kind: [part * 3 * each + k * each + i for part in range(4) for i in range(each)]
-        for k, kind in enumerate(("query", "value", "key"))
-    }
-
-
-def acts_as_said(layout: Layout, heads: int, run: Callable[[str, Callable[[Tensor], Tensor], int], Tensor]) -> bool:
-    """Whether each head of a layout acts on its own heads of the attention, and as a query, key or value does.
-
-    run: of a module, a change of its output [row, token, unit] and a number of rows, what enters the output projection:
-    [row, token, head, unit]. A query changes its own token alone; a value acts in proportion, a key does not, and both
-    on all heads of their group.
-    """
-    groups = len(layout["key"].units)
-    if len(layout["value"].units) != groups or len(layout["query"].units) != heads or heads % groups:
-        return False
-    each = heads // groups
-    for kind, projected in layout.items():
-        count = len(projected.units)
-        rows = 2 * count + 1
-        z = run(projected.path, _nudged(projected.units), rows)
-        changed = (z - z[:1]).float()
-        size = changed.abs().max()
-        acts = (changed.abs().amax(-1) > FLOOR * z.float().abs().max()).cpu()  # [row, token, head]
-        once, twice = changed[1 : count + 1], changed[count + 1 :]
-        linear = bool((twice - 2 * once).abs().max() <= max(LINEAR, 8 * torch.finfo(z.dtype).eps) * size)
-        if linear != (kind == "value"):
-            return False
-        for k in range(count):
-            mine = torch.zeros(heads, dtype=torch.bool)
-            mine[[k] if kind == "query" else list(range(k * each, (k + 1) * each))] = True
-            here = acts[k + 1]
-            if here[:, ~mine].any() or not here[:, mine].any(0).all() or (kind == "query" and here[[0, 2]].any()):
-                return False
-    return True
-
-
-def _nudged(units: Sequence[Sequence[int]]) -> Callable[[Tensor], Tensor]:
-    """A change of [row, token, unit]: row k of the first half has head k moved at token 1, of the second twice as far.
-
-    The first row of all stays as it is.
-    """
-
-    def change(old: Tensor) -> Tensor:
-        new, count = old.clone(), len(units)
-        noise = torch.randn(old.shape[-1], generator=torch.Generator().manual_seed(0)).to(old)
-        step = STEP * old[0, 1].float().std().to(old.dtype) * noise
-        for k, own in enumerate(units):
-            new[k + 1, 1, list(own)] += step[list(own)]
-            new[count + k + 1, 1, list(own)] += 2 * step[list(own)]
-        return new
-
-    return change

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .anatomy import Of
 from .engine.question import ALL, Engine
 from .errors import MissingPart, WrongInput, WrongPairs
 from .forms import Form, check_alike, counted, forms, joined, scores_of, without_pads, work_of
@@ -276,6 +277,11 @@ class LanguageModel(Transformer):
         """So many rows of the tokens by which parts are checked, for both parts of an encoder-decoder."""
         ids = super().trial(rows)
         return {"input_ids": ids, "decoder_input_ids": ids} if _is_pair(self.module) else ids
+
+    def attending(self, of: Of = "self") -> tuple[str, str]:
+        """The arguments of the module that hold the tokens of an attention's queries, and those of its keys."""
+        decoded = "decoder_input_ids" if self.stack == "decoder" else "input_ids"
+        return decoded, "input_ids" if of == "cross" else decoded
 
     def outcome(self, output: Any) -> Tensor:
         """[prompt, vocabulary]: the logits at the last position."""

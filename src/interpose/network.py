@@ -48,6 +48,7 @@ from .units import (
     unsteady,
 )
 from .unwrapping import unwrapped
+from .windows import Window, opened
 
 
 class Network(Model[Site]):
@@ -97,7 +98,9 @@ class Network(Model[Site]):
 
     def __repr__(self) -> str:
         title = f"Network({type(self.module).__name__})" + (f" of {', '.join(self.inputs)}" if self.inputs else "")
-        leaves = [path for path, module in self.modules.items() if path and is_leaf(module)]
+        leaves = [
+            path for path, module in self.modules.items() if path and is_leaf(module) and not isinstance(module, Window)
+        ]
         margin = max((len(path) for path in leaves), default=0)
         lines = []
         for path in leaves:
@@ -123,7 +126,7 @@ class Network(Model[Site]):
                 f"{spelling!r} is no site. Sites are spelled 'module.path[units]'. {suggest(spelling, self.names)}"
             )
         site = parse(spelling) if isinstance(spelling, str) else spelling
-        if site.path not in self.modules:
+        if site.path not in self.modules and not self.revealed(site.path):
             known = [*self.names, *(path for path in self.modules if path)]
             raise UnknownPlace(f"{type(self.module).__name__} has no module {site.path!r}. {suggest(site.path, known)}")
         typed = site.spelling
@@ -142,6 +145,10 @@ class Network(Model[Site]):
         self._placed[id(site)] = site
         return site
 
+    def revealed(self, path: str) -> bool:
+        """Whether a place by this path, which no module has, could be shown through a window; then it is there now."""
+        return False
+
     def site(self, path: str, **lens: Any) -> Site:
         """A site by parts: net.site("blocks.3", units=range(8), position=-1, end="input", occurrence=0)."""
         return self.place(Site(path, **lens))
@@ -149,7 +156,8 @@ class Network(Model[Site]):
     def sites(self) -> tuple[Site, ...]:
         """What can be read and written: the inputs that have names, and what every module returns."""
         named = [self.names[name] for name in self.inputs]
-        return (*named, *(self.place(Site(p)) for p, module in self.modules.items() if p and not is_holder(module)))
+        found = [p for p, m in self.modules.items() if p and not is_holder(m) and not isinstance(m, Window)]
+        return (*named, *(self.place(Site(path)) for path in found))
 
     def layers(self) -> tuple[str, ...]:
         """The modules that hold parameters of their own and no other modules.
@@ -218,7 +226,8 @@ class Network(Model[Site]):
         writes = checked_writes(self, write)
         args, kwargs = self.arguments(inputs, [*reads, *writes])
         taps = RunTaps(reads, writes, self.modules)
-        output = call(self.module, args, kwargs, taps)
+        with opened(self._shown([*reads, *writes])[0]):
+            output = call(self.module, args, kwargs, taps)
         return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
 
     def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
@@ -227,17 +236,20 @@ class Network(Model[Site]):
         What the same run would compute again is not computed again: see `Engine`. Where the engine cannot be sure, it
         makes one run a write. Warns ReplayMismatch where a saving did not give what plain runs give.
         """
-        with torch.no_grad():
-            notes: tuple[str, ...] = ("engine='full'",)
+        checked = [checked_writes(self, write) for write in writes]
+        sites = list(dict.fromkeys(site for write in checked for site in write))
+        shown, notes = self._shown(sites)
+        with torch.no_grad(), opened(shown):
+            if notes:
+                getattr(metric, "record", untold)(Work(notes=notes))
+            reason = "engine='full'"
             if self.engine != "full" and len(writes):
-                checked = [checked_writes(self, write) for write in writes]
-                sites = list(dict.fromkeys(site for write in checked for site in write))
                 try:
                     return swept(self, self.arguments(inputs, sites), checked, metric, self.engine)
-                except Refused as reason:
-                    notes = (f"One run a write: {reason}.",)
-            getattr(metric, "record", untold)(Work(notes=notes))
-            return super().sweep(inputs, writes, metric=metric)
+                except Refused as refusal:
+                    reason = f"One run a write: {refusal}."
+            getattr(metric, "record", untold)(Work(notes=(reason,)))
+            return super().sweep(inputs, checked, metric=metric)
 
     def four_runs(self, base: Any, source: Any, places: Sequence[Any], *, metric: Score) -> FourRuns | None:
         """The four runs of every pair and site in one pass, without gradients; None where that does not pay.
@@ -258,8 +270,17 @@ class Network(Model[Site]):
             ours, theirs = self.arguments(base, sites), self.arguments(source, sites)
         except InterposeError:
             return None
-        with torch.no_grad():
-            return four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
+        shown, notes = self._shown(sites)
+        with torch.no_grad(), opened(shown):
+            found = four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
+        return found and replace(found, work=found.work + Work(notes=notes))
+
+    def _shown(self, sites: Iterable[Site]) -> tuple[list[Window], tuple[str, ...]]:
+        """The windows that some sites are in, and what is to be told of runs in which these are open."""
+        windows = [
+            one for path in dict.fromkeys(s.path for s in sites) if isinstance(one := self.modules[path], Window)
+        ]
+        return windows, tuple(dict.fromkeys(window.note for window in windows if window.note))
 
     def unembedding(self) -> str | None:
         """The path of the layer whose units are the outcome, where that is known."""

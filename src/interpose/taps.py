@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,9 @@ ONE_AT_A_TIME = threading.RLock()
 
 Forwards = Mapping[nn.Module, Callable[..., Any]]
 
+BESIDE: ContextVar[tuple[Callable[[], Taps], ...]] = ContextVar("BESIDE", default=())
+"""What else is tapped in every run, after the taps of the run itself: `windows.py` says what."""
+
 Change = tuple[slice, Callable[[Tensor], Tensor]]
 """Some rows, one after another, and what to put in their place given what they are."""
 
@@ -32,9 +36,13 @@ def call(module: nn.Module, args: Any, kwargs: Any, taps: Taps, forwards: Forwar
 
     The module, its hooks and its parts are left as they were in any case; it works on copies of the tensors given.
     """
-    with ONE_AT_A_TIME, taps.attached(), _replaced(forwards or {}), plain_attention():
+    every = [taps, *(made() for made in BESIDE.get())]
+    with ONE_AT_A_TIME, ExitStack() as stack, _replaced(forwards or {}), plain_attention():
+        for one in every:
+            stack.enter_context(one.attached())
         output = module(*copied(args), **copied(kwargs))
-    taps.check(type(module).__name__)
+    for one in every:
+        one.check(type(module).__name__)
     return output
 
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-
-from .errors import AmbiguousSite, WrongInput
-from .families import FACTORS, Layout, Part, Parts, Watched, acts_as_said, attention_of, layouts, parts_of, watched_in
+from .anatomy import Anatomy, Of, site_of
+from .errors import WrongInput
 from .named import listed, ranked
-from .network import Network
 from .sites import EACH, Site
-from .taps import call
-from .units import at_rest, declared_width, is_neural
-
-TRIAL = (1, 2, 3)
-"""The tokens of the runs by which parts are checked."""
+from .units import declared_width
 
 KINDS = {
     "attention": "attentions",
@@ -30,78 +21,60 @@ KINDS = {
     "query": "queries",
     "key": "keys",
     "value": "values",
+    "pattern": "patterns",
 }
 """What tables call the parts of a block, and the methods that give them."""
 
+CROSS = "cross "
+"""What stands before the name of a part of the attention to an encoder."""
+
 SPELLED = re.compile(
-    r"(before )?layer (\d+)(?: (?:(attention|MLP)|(?:(head|neuron|query|key|value) (\d+))))?(?: @ (-?\d+|\{.+))?"
+    r"(?P<before>before )?layer (?P<layer>\d+)(?: (?:(?P<between>between)|(?P<part>MLP|(?:cross )?attention)"
+    r"|(?P<numbered>neuron|(?:cross )?(?:head|query|key|value|pattern)) (?P<number>\d+)))?"
+    r"(?: @ (?P<position>-?\d+|\{.+))?"
 )
 
+At = Literal["before", "between", "after"]
+"""Where the residual stream is met: before a block, between its attention and its MLP, or after it."""
 
-class Transformer(Network):
-    """A network whose module holds one list of blocks, each of which adds to a residual stream.
 
-    stack: of an encoder-decoder the one whose blocks are meant, "encoder" or "decoder".
+class Transformer(Anatomy):
+    """A network of blocks on a residual stream, with a method for every kind of site in it.
+
+    of: where a method takes it, which attention is meant: "self", or "cross", a decoder's attention to an encoder.
     """
-
-    stack: str | None = None
-
-    def trial(self, rows: int) -> Any:
-        """So many rows of the tokens by which parts are checked."""
-        return torch.tensor([TRIAL] * rows)
-
-    def blocks(self) -> tuple[str, ...]:
-        """The paths of the transformer's blocks, from the first to the last.
-
-        Raises WrongInput where no list of as many modules as the configuration has layers is found.
-        """
-        count = getattr(getattr(self.module, "config", None), "num_hidden_layers", None)
-        lists = [
-            path
-            for path, module in self.modules.items()
-            if isinstance(module, nn.ModuleList)
-            and len(module) == count
-            and len({type(block) for block in module}) == 1
-        ]
-        if len(lists) > 1 and self.stack is not None:
-            lists = [path for path in lists if self.stack in path.split(".")]
-        if len(lists) != 1:
-            raise WrongInput(
-                f"{type(self.module).__name__} should hold one list of {count} blocks; there are {lists or 'none'}. "
-                "Name the sites by their module paths, as in lm.site('model.layers.3')."
-            )
-        return tuple(f"{lists[0]}.{i}" for i in range(len(self.modules[lists[0]])))  # type: ignore[arg-type]
 
     def residual(
         self,
         *,
         layers: Sequence[int] | None = None,
         positions: Sequence[int | str] | None = None,
-        at: Literal["before", "after"] = "after",
+        at: At = "after",
     ) -> tuple[Site, ...]:
-        """The residual stream after each block, or before: one site a layer and position.
+        """The residual stream after each block, before it, or between its attention and its MLP.
 
-        layers: which blocks, from 0; positions: which tokens, negative ones from the end, or parts of the prompts by
-        name, as "{city[-1]}". Without positions a site spans them all: a run writes them together, and a scan takes
-        each by itself.
-        Raises WrongInput for a layer that does not exist.
+        One site a layer and position. layers: which blocks, from 0; positions: which tokens, negative ones from the
+        end, or parts of the prompts by name, as "{city[-1]}". Without positions a site spans them all: a run writes
+        them together, and a scan takes each by itself.
+        Between attention and MLP, what is written is what the MLP is given and what it is added to, up to rounding.
+        Raises WrongInput for a layer that does not exist, or, between, where a block runs both side by side.
         """
-        if at not in ("before", "after"):
-            raise WrongInput(f"at={at!r}: the residual stream is read before or after a block.")
-        end: Literal["input", "output"] = "output" if at == "after" else "input"
-        blocks, word = self.blocks(), "layer {}" if at == "after" else "before layer {}"
-        leaf = self._stream if at == "after" else self._entry
-        return self._each_position(
-            layers,
-            positions,
-            lambda layer: Site(
-                blocks[layer],
-                leaf=leaf,
-                end=end,
-                cut=(f"the residual stream {at} layer {layer}", 1) if positions is None else None,
-            ),
-            word,
-        )
+        if at not in ("before", "between", "after"):
+            raise WrongInput(f"at={at!r}: the residual stream is read before, between or after the parts of a block.")
+        blocks = self.blocks()
+        of: dict[str, tuple[Callable[[int], Site], str]] = {
+            "before": (lambda layer: Site(blocks[layer], leaf=self._entry, end="input"), "before layer {}"),
+            "between": (self._between, "layer {} between"),
+            "after": (lambda layer: Site(blocks[layer], leaf=self._stream), "layer {}"),
+        }
+        find, word = of[at]
+
+        def site(layer: int) -> Site:
+            where = f"in layer {layer}, between its parts" if at == "between" else f"{at} layer {layer}"
+            whole = positions is None and self.stack != "decoder"  # to which an encoder passes more, beside the stream
+            return replace(find(layer), cut=(f"the residual stream {where}", 1) if whole else None)
+
+        return self._each_position(layers, positions, site, word)
 
     def embeddings(self, *, positions: Sequence[int | str] | None = None) -> tuple[Site, ...]:
         """The residual stream as it enters the first block: token embeddings, with positions where these are added."""
@@ -109,7 +82,7 @@ class Transformer(Network):
         return tuple(replace(site, name=(site.name or "").replace("before layer 0", "embeddings")) for site in first)
 
     def attentions(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """What attention adds to the residual stream, up to a factor of the configuration: see `residual`.
 
@@ -118,8 +91,8 @@ class Transformer(Network):
         return self._each_position(
             layers,
             positions,
-            lambda layer: _site_of(self._parts(layer).attention),
-            "layer {} attention",
+            lambda layer: site_of(self._attended(layer, of)),
+            f"layer {{}} {_of(of)}attention",
         )
 
     def mlps(
@@ -129,7 +102,7 @@ class Transformer(Network):
         return self._each_position(
             layers,
             positions,
-            lambda layer: _site_of(self._mlp(layer)),
+            lambda layer: site_of(self._mlp(layer)),
             "layer {} MLP",
         )
 
@@ -154,41 +127,43 @@ class Transformer(Network):
                     f"those of one expert by its module, as in lm.neurons('{self.blocks()[layer]}.MODULE:input')."
                 )
             width = declared_width(self.modules[hidden], "input") or self.width(f"{hidden}:input")
-            found += self._numbered(layer, hidden, "neuron", [(unit,) for unit in range(width)], positions, "input")
+            sites = {unit: Site(hidden, units=(unit,), end="input") for unit in range(width)}
+            found += _numbered(layer, "neuron", sites, positions)
         return tuple(found)
 
     def queries(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The queries of attention heads, before positions are rotated in: one site a layer and head, as `heads`."""
-        return self._projected("query", layers, positions)
+        return self._projected("query", layers, positions, of)
 
     def keys(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The keys of attention, before positions are rotated in: one site a layer and key-value head.
 
         Where several query heads share a key, it is one site, which acts on all of them.
         """
-        return self._projected("key", layers, positions)
+        return self._projected("key", layers, positions, of)
 
     def values(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The values of attention: one site a layer and key-value head, as `keys`."""
-        return self._projected("value", layers, positions)
+        return self._projected("value", layers, positions, of)
 
     def _projected(
-        self, kind: str, layers: Sequence[int] | None, positions: Sequence[int | str] | None
+        self, kind: str, layers: Sequence[int] | None, positions: Sequence[int | str] | None, of: Of
     ) -> tuple[Site, ...]:
         found: list[Site] = []
         for layer in self._layers(layers):
-            of = self._layout(layer)[kind]
-            found += self._numbered(layer, of.path, kind, of.units, positions, "output")
+            made = self._layout(layer, of)[kind]
+            sites = {head: Site(made.path, units=own) for head, own in enumerate(made.units)}
+            found += _numbered(layer, _of(of) + kind, sites, positions)
         return tuple(found)
 
     def heads(
-        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None
+        self, *, layers: Sequence[int] | None = None, positions: Sequence[int | str] | None = None, of: Of = "self"
     ) -> tuple[Site, ...]:
         """The attention heads: one site a layer and query head, and position where some are given.
 
@@ -198,9 +173,35 @@ class Transformer(Network):
         """
         found: list[Site] = []
         for layer in self._layers(layers):
-            path, heads, width = self._projection(layer)
-            units = [tuple(range(head * width, (head + 1) * width)) for head in range(heads)]
-            found += self._numbered(layer, path, "head", units, positions, "input")
+            path, heads, width = self._projection(layer, of)
+            own = {head: tuple(range(head * width, (head + 1) * width)) for head in range(heads)}
+            sites = {head: Site(path, units=units, end="input") for head, units in own.items()}
+            found += _numbered(layer, f"{_of(of)}head", sites, positions)
+        return tuple(found)
+
+    def patterns(
+        self,
+        *,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        positions: Sequence[int | str] | None = None,
+        of: Of = "self",
+    ) -> tuple[Site, ...]:
+        """The attention patterns: one site a layer and query head, and position of the query where some are given.
+
+        A pattern is [row, query, key]: how a query weighs the values of keys, as the softmax gives it; units are keys.
+        What is written is taken as it is, also where its rows do not sum to one, or weigh keys that were masked. A run
+        that reads or writes patterns runs eager attention, which is told in what it records; other runs do not.
+        Raises WrongInput where no one softmax of an attention acts so.
+        """
+        found: list[Site] = []
+        for layer in self._layers(layers):
+            path, count = self._pattern(layer, of)
+            wanted = list(range(count)) if heads is None else listed("head", heads)
+            if wrong := [head for head in wanted if not 0 <= head < count]:
+                raise WrongInput(f"There is no head {wrong[0]} in layer {layer}: they count from 0 to {count - 1}.")
+            sites = {head: Site(path, leaf=str(head)) for head in wanted}
+            found += _numbered(layer, f"{_of(of)}pattern", sites, positions)
         return tuple(found)
 
     def _each_position(
@@ -223,175 +224,54 @@ class Transformer(Network):
             for position, label, rank in where
         )
 
-    @staticmethod
-    def _numbered(
-        layer: int,
-        path: str,
-        kind: str,
-        units: Sequence[tuple[int, ...]],
-        positions: Sequence[int | str] | None,
-        end: Literal["input", "output"],
-    ) -> list[Site]:
-        """One site a head, or whatever is counted, and position where some are given."""
-        where = [(None, None, 0)] if positions is None else ranked(positions)
-        return [
-            Site(
-                path,
-                units=own,
-                position=position,
-                end=end,
-                name=f"layer {layer} {kind} {number}" + ("" if position is None else f" @ {position}"),
-                coordinates=(
-                    ("layer", layer, layer),
-                    (kind, number, number),
-                    *(() if position is None else (("position", label, rank),)),
-                ),
-            )
-            for number, own in enumerate(units)
-            for position, label, rank in where
-        ]
-
-    def _layers(self, layers: Sequence[int] | None) -> list[int]:
-        count = len(self.blocks())
-        wanted = list(range(count)) if layers is None else listed("layer", layers)
-        if wrong := [layer for layer in wanted if not 0 <= layer < count]:
-            raise WrongInput(f"There is no layer {wrong[0]}: the blocks count from 0 to {count - 1}.")
-        return wanted
-
-    def _projection(self, layer: int) -> tuple[str, int, int]:
-        """The path of a block's output projection, how many heads it projects, and their width."""
-        config = getattr(self.module, "config", None)
-        block = self.blocks()[layer]
-        heads, size = (getattr(config, name, None) for name in ("num_attention_heads", "hidden_size"))
-        by_hand = (
-            f"Name the units of a head by its module's path, as in lm.site('{block}.ATTENTION.PROJECTION', "
-            "end='input', units=range(WIDTH))."
-        )
-        if not (isinstance(heads, int) and isinstance(size, int)):
-            raise WrongInput(f"The configuration does not say how many heads of what width a layer has. {by_hand}")
-        width = next((w for name in ("v_head_dim", "head_dim") if (w := getattr(config, name, None))), size // heads)
-        attention = attention_of(self.modules[block])
-        fitting = [
-            path
-            for path in (self._neural if attention else ())
-            if path.startswith(f"{block}.{attention}.")
-            and declared_width(self.modules[path], "input") == heads * width
-            and declared_width(self.modules[path], "output") == size
-        ]
-        if not fitting:
-            missing = (
-                f"output projection from {heads} heads of {width} units to {size}" if attention else "one attention"
-            )
-            raise WrongInput(f"There is no {missing} in {block}. {by_hand}")
-        return fitting[-1], heads, width
-
-    @cached_property
-    def _neural(self) -> tuple[str, ...]:
-        """The linear layers, in the order in which a run meets them."""
-        return tuple(path for path in self.layers() if is_neural(self.modules[path]))
-
-    def _parts(self, layer: int) -> Parts:
-        """What a block adds to the residual stream, checked by value."""
-        found = self._all_parts[layer]
-        if found is None:
-            raise WrongInput(
-                f"No two parts of {self.blocks()[layer]} add up to what it adds to the residual stream. Name its "
-                f"modules by their paths, as in lm.site('{self.blocks()[layer]}.MODULE')."
-            )
-        return found
-
-    def _mlp(self, layer: int) -> Part:
-        part = self._parts(layer).mlp
-        if part is None:
-            raise WrongInput(
-                f"The MLP of layer {layer} gives its tokens as one list, with no row an example: nothing can be read "
-                "or written there by example and position. lm.residual() and lm.attentions() are open."
-            )
-        return part
-
-    @cached_property
-    def _all_parts(self) -> list[Parts | None]:
-        """[layer]: the parts of every block, from one run that is watched."""
-        config = getattr(self.module, "config", None)
-        width = getattr(config, "hidden_size", 0)
-        factor = next((float(getattr(config, name)) for name in FACTORS if hasattr(config, name)), 1.0)
-        blocks = {path: self.modules[path] for path in self.blocks()}
-        watched = [name for path, block in blocks.items() for name in watched_in(path, block, width)]
-        seen = Watched(watched, self.modules)
-        with at_rest(self.module), torch.no_grad():
-            call(self.module, *self.arguments(self.trial(1)), seen)
-        return [parts_of(path, block, width, factor, seen) for path, block in blocks.items()]
-
-    def _layout(self, layer: int) -> Layout:
-        """Where the queries, keys and values of a layer are made, checked by what they act on."""
-        if layer not in self._layouts:
-            block = self.blocks()[layer]
-            projection, heads, width = self._projection(layer)
-            attention = f"{block}.{attention_of(self.modules[block])}"
-            entering = Site(projection, end="input")
-
-            def run(path: str, change: Callable[[Tensor], Tensor], rows: int) -> Tensor:
-                found = self.run(self.trial(rows), read=[entering], write={Site(path): change})[entering]
-                return found.unflatten(-1, (heads, width))
-
-            with at_rest(self.module), torch.no_grad():
-                tried = layouts(self.modules[attention], attention, heads, width)
-                fitting = next((one for one in tried if acts_as_said(one, heads, run)), None)
-            if fitting is None:
-                raise WrongInput(
-                    f"Which units of {attention} are the queries, keys and values of which head was not found, or does "
-                    "not act so. Name them by module and units, as in lm.site('PATH', units=range(WIDTH))."
-                )
-            self._layouts[layer] = fitting
-        return self._layouts[layer]
-
-    @cached_property
-    def _layouts(self) -> dict[int, Layout]:
-        return {}
-
-    @cached_property
-    def _entry(self) -> str | None:
-        """Which tensor of what a block takes is the residual stream: the first, where it takes several."""
-        try:
-            with at_rest(self.module):
-                self.run(self.example, read=[Site(self.blocks()[-1], end="input")])  # some pass more from then on
-        except AmbiguousSite as several:
-            return "hidden_states" if "'hidden_states'" in str(several) else "0"
-        return None
-
-    @cached_property
-    def _stream(self) -> str | None:
-        """Which tensor of a block's output is the residual stream: the first, where a block returns several."""
-        try:
-            with at_rest(self.module):
-                self.run(self.example, read=[Site(self.blocks()[-1])])
-        except AmbiguousSite:
-            return "0"
-        return None
-
     def place(self, spelling: Any) -> Site:
         """The site that a spelling means; as tables call it, "layer 3" and "layer 3 @ -1" are the residual stream.
 
-        "before layer 3", "layer 3 attention", "layer 3 MLP @ 2", "layer 3 head 5", "layer 3 key 0 @ -1", and so on.
+        "before layer 3", "layer 3 between", "layer 3 attention", "layer 3 MLP @ 2", "layer 3 head 5", "layer 3 cross
+        key 0 @ -1", and so on.
         """
         match = SPELLED.fullmatch(spelling) if isinstance(spelling, str) else None
         if match is None:
             return super().place(spelling)
-        before, layer, part, numbered, number, position = match.groups()
-        kind = part or numbered
-        if before and kind:
+        kind = match["part"] or match["numbered"]
+        if match["before"] and (kind or match["between"]):
             return super().place(spelling)
-        at = position if position is None or position.startswith("{") else int(position)
-        where: dict[str, Any] = {"layers": [int(layer)], "positions": None if at is None else [at]}
+        where: dict[str, Any] = {"layers": [int(match["layer"])]}
+        position = match["position"]
+        where["positions"] = position and [position if position.startswith("{") else int(position)]
         if kind is None:
-            return self.residual(**where, at="before" if before else "after")[0]
+            at: At = "before" if match["before"] else "between" if match["between"] else "after"
+            return self.residual(**where, at=at)[0]
+        if kind.startswith(CROSS):
+            kind, where["of"] = kind.removeprefix(CROSS), "cross"
         found: tuple[Site, ...] = getattr(self, KINDS[kind])(**where)
-        if number is not None and int(number) >= len(found):
+        number = int(match["number"] or 0)
+        if number >= len(found):
             raise WrongInput(
-                f"Layer {layer} has no {kind} {number}: its {KINDS[kind]} count from 0 to {len(found) - 1}."
+                f"Layer {match['layer']} has no {kind} {number}: its {KINDS[kind]} count from 0 to {len(found) - 1}."
             )
-        return found[int(number or 0)]
+        return found[number]
 
 
-def _site_of(part: Part) -> Site:
-    return Site(part.path, leaf=part.leaf)
+def _numbered(layer: int, kind: str, of: Mapping[int, Site], positions: Sequence[int | str] | None) -> list[Site]:
+    """One site a head, or whatever is counted, and position where some are given."""
+    where = [(None, None, 0)] if positions is None else ranked(positions)
+    return [
+        replace(
+            site,
+            position=position,
+            name=f"layer {layer} {kind} {number}" + ("" if position is None else f" @ {position}"),
+            coordinates=(
+                ("layer", layer, layer),
+                (kind, number, number),
+                *(() if position is None else (("position", label, rank),)),
+            ),
+        )
+        for number, site in of.items()
+        for position, label, rank in where
+    ]
+
+
+def _of(of: Of) -> str:
+    """How the names of the parts of an attention begin."""
+    return CROSS if of == "cross" else ""

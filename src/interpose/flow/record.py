@@ -10,6 +10,7 @@ from torch import nn
 from ..sites import Site
 from ..structures import choose, exchange, mapped, tensors
 from ..taps import Taps, call
+from ..windows import opened
 from .state import Kept
 from .trace import Trace, Traced
 
@@ -64,7 +65,8 @@ def record(
     try:
         with trace.following():
             given, named = mapped((args, kwargs), lambda _, tensor: trace.give(tensor))
-            output = call(network.module, given, named, Marks(sites, network.modules, trace, apart, left_out))
+            with opened(network.modules[site.path] for site in sites):
+                output = call(network.module, given, named, Marks(sites, network.modules, trace, apart, left_out))
             trace.output = network.outcome(output)
         found = Kept(trace.output)
         if found.opaque:
