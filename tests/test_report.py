@@ -54,6 +54,7 @@ def every(maps):
         "Network": net,
         "Picture": ip.draw(adder.hypothesis()),
         "Table": Table("Some rows", ("a", "b"), (("x", "1"), ("y", "2"))),
+        "Widget": explorer(adder.hypothesis(), {"A": 1, "B": 2, "C": 3}),
     }
 
 
@@ -123,7 +124,7 @@ def test_only_the_scripts_that_are_needed_are_there(maps):
 
 def test_what_is_no_result_is_refused_before_anything_is_written(maps, tmp_path):
     names = "Scans, Scan, Effects, Accuracy, Found, Circuit, Comparison, Rivalry, Ablated, Mediators, CausalModel, "
-    said = f"dict is no kind of result that a page shows. There are {names}Network, Picture and Table."
+    said = f"dict is no kind of result that a page shows. There are {names}Network, Picture, Table and Widget."
     with pytest.raises(errors.WrongInput, match=f"^{re.escape(said)}$"):
         ip.report(tmp_path / "page.html", maps, {"A": 1})
     with pytest.raises(
