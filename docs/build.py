@@ -22,7 +22,9 @@ def build(to: Path) -> int:
         import notebooks
 
         notebooks.write(to / "notebooks")
-        return main(["-q", "-W", "--keep-going", "-b", "html", "-d", str(to / "doctrees"), str(DOCS), str(to / "html")])
+        return main(
+            ["-q", "-E", "-W", "--keep-going", "-b", "html", "-d", str(to / "doctrees"), str(DOCS), str(to / "html")]
+        )
     finally:
         sys.path.remove(str(DOCS))
 
