@@ -18,6 +18,7 @@ import interpose as ip
 from interpose import errors
 from interpose.cli import app
 from interpose.reports import cells, kinds
+from interpose.reports.explorer import explorer
 from interpose.reports.page import as_json, page
 from interpose.reports.sections import Part, Section
 from interpose.reports.sentences import of_accuracy, of_circuit, of_comparison, of_scan, of_scans, stretches

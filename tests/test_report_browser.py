@@ -293,9 +293,7 @@ def test_without_scripts_and_in_print_everything_is_there_to_read(opened):
     assert page.locator(".tools:visible, .theme:visible, nav:visible").count() == 0
     assert brightness(page, "--paper") == 1
     for figure in page.locator("figure").all():
-        assert (
-            figure.locator("svg:visible, table:visible").count() == 1
-        )  # what is alive on the screen is still on paper
+        assert figure.locator("svg:visible, table:visible").count() == 1  # what is alive is still on paper
 
 
 def test_a_picture_tells_what_is_under_the_pointer(opened):
