@@ -1,5 +1,7 @@
 """Prompts of unequal length and positions with names: every prompt gives what it gives alone."""
 
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -251,6 +253,12 @@ def test_a_template_tells_where_its_parts_are():
         "B#1": "Bob",
     }
     assert [prompt.parts[f"B#{i}"] for i in (0, 1)] == [(8, 11), (17, 20)]
+
+
+def test_a_prompt_is_copied_with_its_parts():
+    prompt = ip.Prompt("{{see}} {A}", A="Ann", special=False)
+    for again in (copy.deepcopy(prompt), pickle.loads(pickle.dumps(prompt)), copy.copy(prompt)):
+        assert (again, again.parts, again.special) == ("{see} Ann", {"A": (6, 9)}, False)
 
 
 def test_named_positions_are_shown_as_text(lm):

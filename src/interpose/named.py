@@ -42,7 +42,7 @@ class Prompt(str):
     def marked(cls, text: str, parts: Mapping[str, Span], *, special: bool = True) -> Prompt:
         """A text as it is, with the characters of its parts."""
         made = str.__new__(cls, text)
-        made.parts, made.special = MappingProxyType(dict(parts)), special
+        made.parts, made.special = dict(parts), special
         return made
 
     def __getnewargs__(self) -> tuple[str]:
