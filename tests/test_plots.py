@@ -1,5 +1,6 @@
 """Maps of many rows and columns, with tokens of all kinds: what is written, what is left out, what stays the same."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +12,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import interpose as ip
 import tiny
+from interpose import errors
 from interpose.grid import axis_labels
 from interpose.plots.heatmap import DRAWN, PAGE, TALLEST, WIDEST, Panel, colours, heatmap, strongest, thinned
 from interpose.plots.picture import drawable
+from interpose.tasks import capitals
 
 ODD = [
     "<s>",
@@ -249,3 +252,28 @@ def test_a_scan_of_a_deep_model_is_one_page():
     assert bar.get_ylabel() == "recovery (share of the total effect)"
     assert ticks(shown) == ["0", "1", "2"] and ticks(shown, "y")[0] == "0" and ticks(shown, "y")[-1] == "47"
     assert len(picture.hover) == 48 * 3 and picture.figure.get_size_inches()[1] <= TALLEST + 2
+
+
+def test_places_on_three_axes_give_a_map_for_each_label_of_the_last():
+    lm = ip.LanguageModel(tiny.model(), tiny.tokenizer())
+    found = ip.scan(lm, capitals.pairs(lm, n=2), lm.heads(layers=[0, 2], positions=[3, -1]), ip.logit_difference)
+    panels = found._panels("nie", "recovery")
+    assert [panel.title.splitlines()[1].rpartition("pairs, ")[2] for panel in panels] == [
+        "position 3 Paris/Rome",
+        "position 9 of",
+    ]
+    carried = found.transfer().estimate
+    for j, (site,) in enumerate(found.places):
+        layer, head, position = (part[1] for part in site.coordinates)
+        panel = panels[[3, 9].index(position)]
+        assert panel.values[[0, 2].index(layer), head] == pytest.approx(carried[j])
+        assert panel.hover[[0, 2].index(layer)][head].startswith(f"layer {layer} head {head} @ {position}: ")
+    assert len(found.heatmap().figure.axes) >= 2
+    many = ip.scan(lm, capitals.pairs(lm, n=2), lm.heads(layers=[0], positions=range(10)), ip.logit_difference)
+    assert len(many._panels("nie", "recovery")) == 1  # one layer: heads by positions
+    wide = replace(
+        found,
+        places=tuple((replace(s, coordinates=(*s.coordinates, ("x", i, i))),) for i, (s,) in enumerate(found.places)),
+    )
+    with pytest.raises(errors.WrongShape, match="A heatmap has two axes, and up to 12 maps stand beside each other"):
+        wide.heatmap()

@@ -16,8 +16,7 @@ from typing import Any
 from torch import nn
 
 from . import metrics
-from .errors import NoEffect, WrongInput, WrongMetric, suggest
-from .grid import axes_of, drawn_axes
+from .errors import NoEffect, WrongInput, WrongMetric, WrongShape, suggest
 from .language import LanguageModel
 from .maps import Scan
 from .network import Network
@@ -187,13 +186,12 @@ def _save(found: Scan, out: Path, say: Callable[[str], Any]) -> None:
     whole = found.table(most=len(found.places))
     (out / "table.txt").write_text(f"{whole}\n", encoding="utf-8")
     _write_table(whole, out / "table.csv")
-    if len(axes := drawn_axes(axes_of(found.places))[0]) > 2:
-        say(
-            f"\nNo picture: a map has two axes, and these places have {', '.join(axes)}. With one layer, one position, "
-            "or without --positions they have one less."
-        )
+    try:
+        picture = found.heatmap()
+    except WrongShape as too_many:
+        say(f"\nNo picture: {too_many} With one layer, one position, or without --positions there is one.")
     else:
-        _write_picture(found.heatmap(), out / "map")
+        _write_picture(picture, out / "map")
 
 
 def discovered(

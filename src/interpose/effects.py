@@ -168,8 +168,8 @@ def check_question(model: Any, metric: Any, batch_size: int = BATCH, store: Any 
         wrap = f": Network({type(model).__name__}(...))" if isinstance(model, nn.Module) else ""
         raise WrongInput(f"{type(model).__name__} is no model. Give a Network or a CausalModel first{wrap}.")
     require(metric)
-    if batch_size < 1:
-        raise WrongInput(f"batch_size={batch_size}: at least one pair must be run at a time.")
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise WrongInput(f"batch_size={batch_size}: pairs are run by whole numbers of them, at least one at a time.")
     check_folder(store, key)
     if store is not None:
         check_identity(model, metric, key)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .errors import UnknownPlace, WrongMetric, suggest
+from .errors import UnknownPlace, WrongMetric, WrongShape, suggest
 from .grid import axes_of, axis_labels, cells_of, drawn_axes
 from .judgement import EITHER
 from .plots.heatmap import TALL, Panel, heatmap
@@ -21,6 +21,9 @@ from .tables import Table, Tabled
 
 MANY = 20
 """Among so many places the best look better than they are."""
+
+MOST_MAPS = 12
+"""How many maps of one scan stand beside each other."""
 
 
 class Mediators(tuple[Any, ...]):
@@ -111,7 +114,8 @@ class Scan(Effects):
 
         effect: "nie" shows what each place carries into the base run, "tie" what is lost when it is put back in the
         source run. Violet is towards the source, orange away from it, white none; top: the value of full colour.
-        Raises WrongMetric for maps of different metrics.
+        Places on three axes give a map for each label of the last, such as layers by heads at a few positions.
+        Raises WrongMetric for maps of different metrics, WrongShape for places on more axes or too many maps.
         """
         if effect not in ("nie", "tie"):
             raise UnknownPlace(f"A map shows 'nie' or 'tie', not {effect!r}.")
@@ -122,7 +126,7 @@ class Scan(Effects):
                 )
         quantity = self.quantity if effect == "nie" else "recovery of TIE"
         of = "pairs" if effect == "nie" and self.binary else "the total effect"
-        panels = [scan._panel(effect, quantity) for scan in (self, *others)]
+        panels = [panel for scan in (self, *others) for panel in scan._panels(effect, quantity)]
         return heatmap(panels, quantity=f"{quantity} (share of {of})", top=top)
 
     @property
@@ -159,26 +163,52 @@ class Scan(Effects):
     def _strength(self) -> Floats:
         return np.nan_to_num(np.maximum(np.abs(self.transfer().estimate), np.abs(self.recovery("tie").estimate)))
 
-    def _panel(self, effect: str, quantity: str) -> Panel:
+    def _panels(self, effect: str, quantity: str) -> list[Panel]:
+        """One map, or of places on three axes one for each label of the last."""
         axes, same = drawn_axes(axes_of(self.places))
-        if len(axes) > 2:
-            raise ValueError(
-                f"A heatmap has two axes; this scan has {', '.join(axes)}. Pick a part with .data.sel(...)."
+        *_, last = axes
+        if len(axes) > 3 or (len(axes) == 3 and len(axes[last]) > MOST_MAPS):
+            raise WrongShape(
+                f"A heatmap has two axes, and up to {MOST_MAPS} maps stand beside each other; this scan has "
+                f"{', '.join(f'{len(labels)} on {axis}' for axis, labels in axes.items())}. Scan fewer, or draw a part "
+                "of .data yourself."
             )
         cells = cells_of(self.places, axes)
+        if len(axes) < 3:
+            return [self._panel(effect, quantity, axes, cells, same, range(len(self.places)))]
+        labels = axes.pop(last)
+        of = [np.flatnonzero(cells[2] == k).tolist() for k in range(len(labels))]
+        named = axis_labels(last, labels, self.pairs.tokens)
+        return [
+            self._panel(
+                effect, quantity, axes, tuple(cell[chosen] for cell in cells[:2]), {**same, last: label}, chosen
+            )
+            for label, chosen in zip(named, of, strict=True)
+        ]
+
+    def _panel(
+        self,
+        effect: str,
+        quantity: str,
+        axes: Mapping[str, list[Any]],
+        cells: Sequence[Any],
+        same: Mapping[str, Any],
+        chosen: Sequence[int],
+    ) -> Panel:
+        """The map of some places, whose cells these are; same: what all of them have in common."""
         rows, columns = ([""], *axes.values()) if len(axes) == 1 else tuple(axes.values())
-        index = cells if len(axes) == 2 else (np.zeros(len(self.places), int), *cells)
+        index = tuple(cells) if len(axes) == 2 else (np.zeros(len(chosen), int), *cells)
         shape = (len(rows), len(columns))
         carried = self.transfer() if effect == "nie" else self.recovery("tie")
         extent, judgements = self.extent(), self.judgements()
         values = np.full(shape, np.nan)
-        values[index] = carried.estimate
+        values[index] = carried.estimate[chosen]
         undefined = np.zeros(shape, bool)
-        undefined[index] = np.isnan(carried.estimate)
+        undefined[index] = np.isnan(carried.estimate[chosen])
         labels = np.full(shape, "", dtype=object)
         hover = np.full(shape, "not measured", dtype=object)
         crowded, low = shape[0] * shape[1] > 60, shape[0] > TALL
-        for j, cell in enumerate(zip(*index, strict=True)):
+        for j, cell in zip(chosen, zip(*index, strict=True), strict=True):
             value = number(carried.estimate[j])
             labels[cell] = "" if crowded else value if low else f"{self.labels[j]}\n{value}"
             hover[cell] = (
