@@ -26,11 +26,21 @@ PATIENCE = 4
 """How many calls in a row, from the last one back, may matter at every token before the search ends."""
 
 
-def find_last_only(subject: Subject, probe: Probe) -> frozenset[int]:
-    """The token-wise calls of which nothing in the outcome depends on any token but the last, by their numbers."""
+def find_last_only(subject: Subject, probe: Probe, readout: Readout | None) -> frozenset[int]:
+    """The token-wise calls of which nothing in the outcome depends on any token but the last, by their numbers.
+
+    readout: the outputs that are read, if not all are.
+    """
     found: set[int] = set()
-    expected = tensors(subject.outcome(probe.events[0].output))
     rows = only_base(2)
+    stand_ins = readout.stand_in(rows.index) if readout is not None else {}
+
+    def outcome(call: int, seen: Callable[[int, Any], Any] = lambda i, output: output) -> dict[Any, Tensor]:
+        given = handed_out(probe, probe.given(probe.events[call].start - 1), probe.outputs, rows.index, 2)
+        conductor = Conductor(probe, subject.paths, given, None, frozenset(), seen=seen, stand_ins=stand_ins)
+        return tensors(subject.outcome(run_conducted(subject.module, probe.rows, rows, subject.modules, conductor)))
+
+    expected = outcome(len(probe.events) - 1)
     missed, i = 0, len(probe.events)
     while missed < PATIENCE and (i := i - 1) >= 0:
         output = probe.events[i].output
@@ -38,9 +48,7 @@ def find_last_only(subject: Subject, probe: Probe) -> frozenset[int]:
             continue
         if _inside_another(probe, i):
             continue
-        given = handed_out(probe, probe.given(probe.events[i].start - 1), probe.outputs, rows.index, 2)
-        conductor = Conductor(probe, subject.paths, given, None, frozenset(), seen=_spoiling(i))
-        gave = tensors(subject.outcome(run_conducted(subject.module, probe.rows, rows, subject.modules, conductor)))
+        gave = outcome(i, _spoiling(i))
         if all(close(gave[path], tensor, 0.01) for path, tensor in expected.items()):
             found.add(i)
             missed = 0

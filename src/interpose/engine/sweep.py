@@ -150,7 +150,7 @@ def _with_cone(sweep: Sweep, means: Means, live: list[Write]) -> tuple[Means, li
     rows = min(512, budget_rows(sweep.engine.budget, known.row_bytes(), sweep.device))
     try:
         unreachable = find_unreachable(subject, known, live, rows, means.readout)
-        last = find_last_only(subject, known) if subject.reads_last and means.skip else frozenset()
+        last = find_last_only(subject, known, means.readout) if subject.reads_last and means.skip else frozenset()
     except Exception:  # noqa: BLE001 - a module may refuse NaN; then nothing is known of what it depends on
         return means, live
     if last:
