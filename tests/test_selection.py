@@ -169,24 +169,6 @@ def test_nnsight_models_are_taken_apart():
     assert net.module is module
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_bridge_of_transformer_lens_is_taken_apart():
-    pytest.importorskip("transformer_lens")
-    from transformer_lens.model_bridge import TransformerBridge
-
-    ids = torch.tensor([[1, 2, 3, 4]])
-    plain = ip.LanguageModel(tiny.model())
-    site = plain.residual(layers=[1])[0].everywhere()
-    expected = plain.run(ids, read=[site])
-    bridge = TransformerBridge.boot_transformers(
-        "x", hf_model=tiny.model(), tokenizer=tiny.tokenizer(), device="cpu", dtype=torch.float32
-    )
-    lm = ip.LanguageModel(bridge)
-    run = lm.run(ids, read=[lm.residual(layers=[1])[0].everywhere()])
-    assert torch.allclose(run.output, expected.output, atol=1e-5)
-    assert torch.allclose(run[lm.residual(layers=[1])[0].everywhere()], expected[site], atol=1e-5)
-
-
 def test_a_thing_without_a_module_is_refused():
     with pytest.raises(errors.WrongInput, match=r"wraps a torch.nn.Module, not str"):
         ip.LanguageModel("gpt2")

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AmbiguousSite, NotFired, WrongInput, WrongShape
-from .families import FACTORS, Part, Parts, Watched, attention_of, close, cross_of, parts_of, watched_in
+from .families import FACTORS, Part, Parts, Watched, attention_of, cross_of, parts_of, watched_in
 from .named import listed
 from .network import Network
 from .projections import Layout, acts_as_said, layouts, weighs_values
 from .sites import Site
+from .structures import close
 from .taps import call
 from .units import at_rest, declared_width, is_neural
 from .windows import Between, Pattern, Window

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from .sites import Site
-from .structures import tensors
+from .structures import close, tensors
 from .taps import Taps
 from .units import declared_width, is_neural
 
@@ -37,9 +36,6 @@ AFTER_MLP = ("post_mlp_layernorm", "post_feedforward_layernorm")
 
 FACTORS = ("residual_multiplier",)
 """What configurations call a factor on all that is added to the residual stream."""
-
-CLOSE = 1e-4
-"""Two values are the same if they differ by no more than this share of the largest; in half precision 64 roundings."""
 
 
 @dataclass(frozen=True)
@@ -236,11 +232,3 @@ def _hidden(path: str, block: nn.Module, width: int, mlp: str, seen: Watched) ->
         if gave is not None and any(close(gave, whole) for whole in wholes):
             return f"{path}.{name}"
     return None
-
-
-def close(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same but for rounding."""
-    if one.shape != other.shape or not one.numel():
-        return False
-    share = max(CLOSE, 64 * torch.finfo(one.dtype).eps)
-    return bool((one - other).abs().max() <= share * torch.maximum(one.abs().max(), other.abs().max()))

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from .errors import NotFired, WrongInput, WrongPairs
-from .families import close
 from .generated import Generated, Missed, masked, ranges
 from .model import Run, assigned, several
 from .network import checked_writes
 from .sites import Site
 from .steps import Steps, planned
+from .structures import close
 from .taps import RunTaps, call, refuse_overlap
 from .units import at_rest
 

@@ -16,6 +16,9 @@ from .errors import AmbiguousSite
 
 Floats = NDArray[np.float64]
 
+CLOSE = 1e-4
+"""Two values are the same if they differ by no more than this share of the largest; in half precision 64 roundings."""
+
 
 def tensors(structure: Any, at: str = "") -> dict[str, Tensor]:
     """Every tensor in nested tuples, lists, dicts and dataclasses, by the dotted path that leads to it."""
@@ -108,6 +111,14 @@ def distances(ours: Tensor, theirs: Tensor) -> Floats:
     if np.isnan(apart).any():
         apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.nan_to_num(apart, nan=np.inf, posinf=np.inf))
     return apart
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same but for rounding."""
+    if one.shape != other.shape or not one.numel():
+        return False
+    share = max(CLOSE, 64 * torch.finfo(one.dtype).eps)
+    return bool((one - other).abs().max() <= share * torch.maximum(one.abs().max(), other.abs().max()))
 
 
 def version_of(tensor: Tensor) -> int:
