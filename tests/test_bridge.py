@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers as hf
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import interpose as ip
 import tiny
@@ -40,6 +41,15 @@ def bridged(kind, module=None):
     return bridge, module, plain
 
 
+def ran(lm):
+    """The types of the modules that a run comes to."""
+    found = set()
+    hook = register_module_forward_hook(lambda module, *_: found.add(type(module).__name__))
+    lm.run(IDS)
+    hook.remove()
+    return found
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def both(request):
     """The language model of a bridge, that of the module before, and what the bridge itself gives."""
@@ -61,7 +71,7 @@ def test_a_bridge_gives_what_its_model_gives(both):
     lm, plain, given = both
     assert lm.tokenizer is not None and type(lm.module) is type(plain.module)
     assert torch.equal(lm.run(IDS).output, plain.run(IDS).output)
-    assert torch.allclose(lm.run(IDS).output, given, atol=1e-5)
+    assert torch.allclose(lm.run(IDS).output, given, atol=1e-5) and ran(lm) == ran(plain)
     assert {p: type(m) for p, m in lm.modules.items()} == {p: type(m) for p, m in plain.modules.items()}
 
 
@@ -136,6 +146,7 @@ def test_an_encoder_decoder_is_taken_apart_too():
         sites = getattr(lm, part)(layers=[1])
         ours, theirs = (model.run(IDS, read=sites) for model in (lm, plain))
         assert all(torch.allclose(ours[site], theirs[site], atol=1e-5) for site in sites)
+    assert "T5Block" in ran(lm) and not [name for name in ran(lm) if name.endswith("Bridge")]
 
 
 # -- what is refused ---------------------------------------------------------------------------------------
