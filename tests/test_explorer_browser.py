@@ -391,7 +391,7 @@ def test_on_a_phone_what_can_be_done_with_a_node_is_in_sight_where_it_is_tapped(
     for name in ("Y", "h13"):
         page.locator(f".ip-node:not(.ip-source)[aria-label^='{name} =']").locator("circle").tap()
         force = page.get_by_label(f"Force {name} to").bounding_box()
-        assert 0 <= force["y"] and force["y"] + force["height"] <= 700, name
+        assert force["y"] >= 0 and force["y"] + force["height"] <= 700, name
 
 
 def test_a_sentence_has_room_for_whole_words(opened):
