@@ -44,6 +44,16 @@ def test_the_demo_tells_the_adders_story_and_says_what_is_missing(tmp_path, monk
     )
     for path in tmp_path.glob("*.svg"):
         ElementTree.parse(path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert titles == [
+        "What carries A, B and C?",
+        "Adder: interchange of h12 into A = 1, B = 2, C = 3",
+        "How A+B+C is computed from A, B and C",
+        "Alignment: A at h12, B+C at h13, A+B+C at h22",
+        "Does the network do what the hypothesis says?",
+        "Circuit of Adder for A, B, C",
+    ]
     again = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
     assert again.exit_code == 0 and again.output == result.output
 

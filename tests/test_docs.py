@@ -55,7 +55,17 @@ def test_the_readme_shows_what_its_code_gives():
 
 @pytest.mark.parametrize(
     ("page", "blocks"),
-    [("hypothesis", 4), ("network", 5), ("pairs", 4), ("effects", 4), ("scan", 4), ("claim", 3), ("discover", 2)],
+    [
+        ("hypothesis", 4),
+        ("network", 5),
+        ("pairs", 4),
+        ("effects", 4),
+        ("scan", 4),
+        ("claim", 3),
+        ("discover", 2),
+        ("ablate", 3),
+        ("report", 3),
+    ],
 )
 def test_a_page_on_how_to_shows_what_its_code_gives(page, blocks):
     assert execute.execute(ROOT / "docs" / "howto" / f"{page}.md") == blocks
@@ -63,8 +73,11 @@ def test_a_page_on_how_to_shows_what_its_code_gives(page, blocks):
 
 @pytest.mark.skipif(_weights() is None, reason=f"SmolLM2 is not installed: {capitals.INSTALL}")
 @pytest.mark.xdist_group("smollm2")
-def test_the_page_on_how_to_ask_a_language_model_shows_what_its_code_gives():
-    assert execute.execute(ROOT / "docs" / "howto" / "language-model.md") == 4
+@pytest.mark.parametrize(
+    ("page", "blocks"), [("language-model", 5), ("positions", 5), ("attention", 4), ("generate", 3)]
+)
+def test_a_page_on_how_to_ask_a_language_model_shows_what_its_code_gives(page, blocks):
+    assert execute.execute(ROOT / "docs" / "howto" / f"{page}.md") == blocks
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "errors").glob("[A-Z]*.md")), ids=lambda page: page.stem)

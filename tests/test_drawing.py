@@ -94,6 +94,7 @@ def test_a_network_draws_the_same_way(net):
 
 def test_an_interchange_shows_base_and_source_and_carries_the_value_over(net):
     picture = ip.draw_interchange(net, BASE, {"h12": SOURCE})
+    assert picture.title == "Adder: interchange of h12 into A = 1, B = 2, C = 3"
     said = hovers(picture)
     assert len(said) == 20
     assert "h12 = 20.1 (source input)" in said and "Y = 9 (counterfactual value)" in said

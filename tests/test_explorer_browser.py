@@ -384,6 +384,16 @@ def test_tapping_does_what_dragging_does(opened):
 # -- what is said, and what cannot be --------------------------------------------------------------------
 
 
+def test_on_a_phone_what_can_be_done_with_a_node_is_in_sight_where_it_is_tapped(opened):
+    page = opened(
+        explorer(adder.network(), BASE, {"h12": SOURCE}), width=390, height=700, has_touch=True, is_mobile=True
+    )
+    for name in ("Y", "h13"):
+        page.locator(f".ip-node:not(.ip-source)[aria-label^='{name} =']").locator("circle").tap()
+        force = page.get_by_label(f"Force {name} to").bounding_box()
+        assert force["y"] >= 0 and force["y"] + force["height"] <= 700, name
+
+
 def test_a_sentence_has_room_for_whole_words(opened):
     spoken = {"Paris": "French", "Oslo": "Norwegian"}
     model = ip.CausalModel(city=ip.Variable(list(spoken)), tongue=ip.Variable(lambda city: spoken[city]))

@@ -296,6 +296,14 @@ def test_without_scripts_and_in_print_everything_is_there_to_read(opened):
         assert figure.locator("svg:visible, table:visible").count() == 1  # what is alive is still on paper
 
 
+@pytest.mark.parametrize("name", ["adder", "flow"])
+def test_on_a_phone_the_words_of_a_picture_are_no_smaller_than_on_a_desk(opened, name):
+    page = opened(name, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    heights = """[...document.querySelectorAll("svg.picture")].filter(one => one.checkVisibility()).map(one =>
+        Math.min(...[...one.querySelectorAll("text")].map(text => text.getBoundingClientRect().height)))"""
+    assert min(page.evaluate(heights)) >= 9
+
+
 def test_a_picture_tells_what_is_under_the_pointer(opened):
     page = opened("adder")
     figure = page.locator("figure[data-kind=picture]").first

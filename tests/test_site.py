@@ -3,6 +3,7 @@
 import builtins
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -156,3 +157,13 @@ def _said(output):
     if output.output_type == "stream":
         return output.text if output.name == "stdout" else ""
     return "<picture>" if "image/png" in output.data else output.data["text/plain"] + "\n"
+
+
+def test_the_photograph_of_a_page_is_true(monkeypatch):
+    """Its text is what the live graph says of itself today."""
+    pytest.importorskip("playwright")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("no chromium, chromium-browser or google-chrome to look with")
+    said = script("screenshot", monkeypatch).photograph()
+    assert f"![{said}](../pictures/report.png)" in (DOCS / "howto" / "report.md").read_text(encoding="utf-8")
+    assert (DOCS / "pictures" / "report.png").stat().st_size < 200_000

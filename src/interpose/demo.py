@@ -68,8 +68,8 @@ def adder_part(out: Path, say: Say) -> list[Any]:
     pictures["adder-maps"].save(out / "adder-maps.html")
     tried = (
         explorer(network, [1, 2, 3], {"h12": [4, 2, 3]}),
+        hypothesis,
         abstraction(network, claim),
-        explorer(hypothesis, {"A": 1, "B": 2, "C": 3}),
     )
     return [scans, *tried, accuracy, pictures["adder-circuit"]]
 

@@ -74,9 +74,9 @@ def draw_interchange(model: CausalModel | Network, base: Any, sources: Mapping[A
     kinds = classify(graph, [to for to, _, _ in carried])
     panels = [_sketch(graph, f"base {_words(setting)}", _valued(run.values, kinds), model)]
     of_sources = classify(graph, graph.inputs)
-    for k, setting in enumerate(settings):
+    for k, other in enumerate(settings):
         heading = f"source {k + 1} " if len(settings) > 1 else "source "
-        panels.append(_sketch(graph, heading + _words(setting), _valued(graph.run(setting).values, of_sources), model))
+        panels.append(_sketch(graph, heading + _words(other), _valued(graph.run(other).values, of_sources), model))
     links = [Link((1 + number[key(source)], start), (0, to)) for to, source, start in carried]
     title = f"{model_name(model)}: interchange of {', '.join(to for to, _, _ in carried)} into {_words(setting)}"
     return draw_graphs(panels, links=links, legend=_legend([kinds, of_sources]), title=title)

@@ -154,7 +154,8 @@ interpose.widgets.explorer = function (figure, data) {
   const legend = html("div", { class: "ip-legend" }, ...legendEntries());
   const beside = html("button", { type: "button", onclick: addSource }, "Compare with a source");
   const reset = html("button", { type: "button", onclick: start }, "Reset");
-  const root = html("div", { class: "ip-live ip-explorer" }, scroll, bar, said, legend,
+  const foot = html("div", { class: "ip-foot" }, bar, said);
+  const root = html("div", { class: "ip-live ip-explorer" }, scroll, foot, legend,
     html("div", { class: "ip-tools" }, beside, reset));
   const links = svg("g", {});
   let panels, fields, shape, refreshBar = () => {};
@@ -420,6 +421,6 @@ interpose.graph.adopt(`
     color: var(--ip-muted); }
   .ip-legend i { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 50%; margin-right: 0.4em;
     border: 1px solid #8c93a0; }
-  .ip-stacked .ip-said { position: sticky; bottom: 0; padding: 0.4rem 0; background: var(--ip-paper);
+  .ip-stacked .ip-foot { position: sticky; bottom: 0; padding: 0.2rem 0; background: var(--ip-paper);
     border-top: 1px solid var(--ip-hair); z-index: 1; }
   .ip-tools { display: flex; gap: 0.6rem; justify-content: center; margin-top: 0.6rem; }`);

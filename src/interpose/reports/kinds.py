@@ -225,7 +225,8 @@ def _picture(picture: Picture) -> Section:
 
 
 def _widget(widget: Widget) -> Section:
-    return Section(kind="A figure", title=widget.title or widget_title(widget), parts=(Part("", widget),))
+    kind = widget_title(widget)
+    return Section(kind=kind, title=widget.title or kind, parts=(Part("", widget),))
 
 
 def _table(table: Table) -> Section:

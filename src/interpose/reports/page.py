@@ -26,7 +26,9 @@ HERE = Path(__file__).parent
 def report(path: str | os.PathLike[str], *results: Any, title: str | None = None) -> Path:
     """Write one HTML file that shows results, and opens from disk without a server or a request. Returns its path.
 
-    results: effects, scans, accuracies, discovered algorithms, circuits, comparisons, causal models, pictures, tables.
+    results: effects, scans, accuracies, discovered algorithms, circuits, comparisons, ablations, causal models,
+    networks, pictures, tables, and graphs to try out, as `reports.explorer.explorer` and
+    `reports.abstraction.abstraction` give them.
     title: of the page; by default the models' names.
     Equal results give equal bytes. Raises WrongInput, before anything is written, for what is no result.
     """
