@@ -567,7 +567,7 @@ def test_a_single_place_or_values_beside_places_are_refused(net, data, act, plac
 
 
 def test_a_batch_holds_at_least_one_pair(net, data):
-    with pytest.raises(errors.WrongInput, match="batch_size=0: at least one pair"):
+    with pytest.raises(errors.WrongInput, match="batch_size=0: pairs are run by whole numbers of them"):
         ip.effects(net, data["A"], ["h12"], ip.value, batch_size=0)
 
 
