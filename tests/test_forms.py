@@ -614,3 +614,18 @@ def test_in_an_encoder_decoder_names_are_of_the_encoders_tokens():
             found = ip.scan(lm, pairs, sites, metric=ip.logit_difference)
             np.testing.assert_allclose([found.ybs, found.ysb], one_by_one(lm, pairs, sites), atol=1e-9)
             assert np.ptp(found.nie) > 1e-6
+
+
+def test_an_empty_part_has_no_token(lm):
+    text = "A part of 'The city is', at character 4, is empty: no token is its own."
+    with pytest.raises(errors.WrongInput, match=f"^{re.escape(text)}$"):
+        lm.run(ip.Prompt("The {word}city is", word=""), read=["layer 1 @ {word}"])
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_of_a_prompt_has_its_parts(again):
+    prompt = ip.Prompt("{{x}} is {city}", special=False, city="New York")
+    found = again([prompt])[0]
+    assert (found, found.parts, found.special) == (prompt, {"city": (7, 15)}, False)
+    tokens = again([Tokens([4, 5], {"s": [1]})])[0]
+    assert (tokens, tokens.parts) == ([4, 5], {"s": (1,)})
