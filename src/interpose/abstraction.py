@@ -142,7 +142,7 @@ def interchange_accuracy(
     )
 
 
-def check_comparable(network: Model[Any], places: Mapping[str, Any], base: Any, sources: Mapping[str, Any]) -> None:
+def check_comparable(network: Model[Any], places: Mapping[Any, Any], base: Any, sources: Mapping[Any, Any]) -> None:
     """Raise WrongPairs for a place that is not the same in all inputs, as where prompts differ in length."""
     for variable, source in sources.items():
         for side in (base, source):
