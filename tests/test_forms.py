@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import interpose as ip
 import tiny
@@ -433,3 +434,198 @@ def test_prompts_of_one_form_and_counted_positions_cost_nothing_more(lm):
 
 def test_tokens_keep_their_parts():
     assert Tokens([1, 2, 3], {"a": [1]}).parts == {"a": (1,)}
+
+
+# -- together with what else there is --------------------------------------------------------------
+
+
+def one_by_one(lm, pairs, sites):
+    """[pair, site]: Ybs and Ysb of every pair by itself, its tokens as numbers and its positions counted."""
+
+    def counted_in(prompt, site):
+        ((form),) = forms(lm, [prompt], [site]) or (None,)
+        return form.sites[site] if form else site
+
+    found = []
+    for pair in pairs:
+        ids = [[lm.token_ids(prompt)] for prompt in (pair.base[0], pair.source[0])]
+        row = []
+        for site in sites:
+            ours, theirs = (counted_in(prompt, site) for prompt in (pair.base[0], pair.source[0]))
+            values = lm.run(ids[0], read=[ours])[ours], lm.run(ids[1], read=[theirs])[theirs]
+            runs = lm.run(ids[0], write={ours: values[1]}), lm.run(ids[1], write={theirs: values[0]})
+            row.append([float(ip.logit_difference(run.output, pair)) for run in runs])
+        found.append(row)
+    return np.moveaxis(np.array(found), 2, 0)
+
+
+@pytest.mark.parametrize("engine", ["default", "full"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_site_is_at_its_name_in_either_prompt(kind, engine):
+    options = {"engine": "full"} if engine == "full" else {}
+    lm = ip.LanguageModel(tiny.model(kind).double(), tiny.tokenizer(), **options)
+    named = {"layers": [1], "positions": ["{city[-1]}"]}
+    sites = [*lm.keys(**named)[:1], *lm.values(**named)[:1], *lm.heads(**named)[:1], *lm.neurons(**named)[:1]]
+    sites += lm.residual(**named, at="between") if kind != "neox" else ()
+    pairs = template_pairs(lm)
+    with torch.no_grad():
+        found = ip.scan(lm, pairs, sites, metric=ip.logit_difference, batch_size=3)
+        np.testing.assert_allclose([found.ybs, found.ysb], one_by_one(lm, pairs, sites), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_patterns_and_whole_places_are_exchanged_where_base_and_source_are_as_long(lm, size):
+    pairs = template_pairs(lm, source=["Rome", "New Oslo", "Cairo", "the old city of Lima"])[[0, 2, 3]]
+    assert [len(words) for words in pairs.tokens] == [len(words) for words in pairs.source_tokens] == [10, 10, 17]
+    sites = [
+        *lm.patterns(layers=[1], heads=[0], positions=["{city[-1]}"]),
+        lm.place("layer 1 head 0"),
+        lm.place("layer 1"),
+    ]
+    with torch.no_grad():
+        found = ip.effects(lm, pairs, sites, metric=ip.logit_difference, batch_size=size, pinned=0.5)
+        np.testing.assert_allclose(
+            [found.ybs, found.ysb], one_by_one(lm, pairs, sites), atol=1e-7
+        )  # eager softmax is of single precision
+        for i, prompt in enumerate(pairs.base):
+            for j, site in enumerate(sites):
+                score = ip.logit_difference(lm.run([prompt], write={site: 0.5}).output, pairs[i])
+                assert abs(found.pinned.ybm[i, j] - float(score)) < 1e-7
+
+
+def held(ours, theirs, name="the source", site="layer 1 head 0"):
+    return (
+        f"Pair 1: {site} holds {ours} in the base and {theirs} in {name}, since it has values for each of their "
+        "tokens. Choose words of as many tokens, or a place at one position, such as "
+        "lm.residual(positions=['{city[-1]}', -1])."
+    )
+
+
+HEAD, PATTERN = "layer 1 head 0", "layer 1 pattern 0 @ {city[-1]}"
+FIRST = "the base of pair 0"
+TWO_LENGTHS = [
+    (lambda lm, p, m: ip.effects(lm, p, [HEAD], m), held((15, 8), (10, 8))),
+    (lambda lm, p, m: ip.effects(lm, p, ["layer 1"], m), held((15, 32), (10, 32), site="layer 1")),
+    (lambda lm, p, m: ip.scan(lm, p, [PATTERN], m), held((15,), (10,), site=PATTERN)),
+    (lambda lm, p, m: ip.ablate(lm, p, [HEAD], m, by=ip.Mean()), held((15, 8), (10, 8), FIRST)),
+    (lambda lm, p, m: ip.ablate(lm, p, [HEAD], m, by=ip.Resample()), held((15, 8), (10, 8), FIRST)),
+    (lambda lm, p, m: ip.circuit(lm, p, [HEAD], [HEAD], m), held((15, 8), (10, 8), FIRST)),
+    (
+        lambda lm, p, m: ip.ablate(lm, p, ["layer 1 @ {city}"], m, by=ip.Mean()),
+        "Pair 1: {city} is 6 tokens in the base and 1 in the base of pair 0. Take one of them, '{city[-1]}', or choose "
+        "words of as many tokens.",
+    ),
+    (
+        lambda lm, p, m: ip.ablate(lm, p, ["layer 1 @ 3"], m, by=ip.Resample()),
+        "Pair 1: the base has 15 tokens and the base of pair 0 10, so that layer 1 @ 3 is not the same place in both. "
+        "Name the position, as in '{city}', or count it from the end.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("ask", "text"), TWO_LENGTHS)
+def test_values_of_every_token_do_not_go_between_prompts_of_two_lengths(lm, ask, text):
+    def metric(logits, pairs):
+        raise AssertionError("something was measured")
+
+    with pytest.raises(errors.WrongPairs, match=f"^{re.escape(text)}$"):
+        ask(lm, template_pairs(lm), metric)
+
+
+def test_sources_of_other_pairs_and_places_together_are_asked_for_before_anything_is_measured(lm):
+    def metric(logits, pairs):
+        raise AssertionError("something was measured")
+
+    pairs = template_pairs(lm, source=["Rome", "New Oslo", "Cairo", "the old city of Lima"])[[0, 2, 3]]
+    text = held((17, 8), (10, 8), FIRST).replace("Pair 1", "Pair 2")
+    for ask, kind, said in [
+        ({"chance": 2}, errors.WrongPairs, text),
+        ({"chance": -1}, errors.WrongInput, "chance=-1: sources are tried in one random order or more."),
+        ({"jointly": True}, errors.WrongInput, "jointly=True measures every two places together; give two places"),
+        ({"pinned": {}}, errors.WrongInput, "pinned gives no value for layer 1 head 0."),
+    ]:
+        for search in (ip.effects, ip.scan):
+            with pytest.raises(kind, match=f"^{re.escape(said)}"):
+                search(lm, pairs, [HEAD], metric, **ask)
+
+
+@pytest.mark.parametrize("site", [HEAD, "layer 1", "layer 1 @ {city}", PATTERN])
+def test_what_takes_no_value_from_another_prompt_may_span_prompts_of_every_length(lm, site):
+    pairs = template_pairs(lm)
+    with torch.no_grad():
+        found = ip.ablate(lm, pairs, [site], ip.logit_difference, by=ip.Scale(0.5), batch_size=3)
+        for i, prompt in enumerate(pairs.base):
+            score = ip.logit_difference(lm.run([prompt], write={site: ip.Scale(0.5)}).output, pairs[i])
+            assert abs(found.y[i, 0] - float(score)) < 1e-9
+
+
+def test_the_last_position_is_the_last_of_the_pairs_to_confirm_on_too(lm):
+    short = template_pairs(lm, base=["Paris", "Lima"], source=["Rome", "Oslo"])
+    long = template_pairs(lm, base=["New York", "New Cairo"], source=["New Rome", "New Delhi"])
+    found = ip.scan(lm, short, lm.residual(layers=[2], positions=[-1]), ip.logit_difference, confirm=long)
+    assert [str(site) for (site,) in found.places] == ["layer 2 @ -1"]
+    alone = ip.scan(lm, short, lm.residual(layers=[2], positions=[-1]), ip.logit_difference)
+    assert [str(site) for (site,) in alone.places] == ["layer 2 @ 9"]
+
+
+def test_padded_inputs_of_two_lengths_have_no_position_in_common(lm):
+    ones, some = [[1, 1, 1, 1]], [[0, 1, 1, 1]]
+    base = {"input_ids": torch.tensor([[1, 2, 3, 4]]), "attention_mask": torch.tensor(ones)}
+    source = {"input_ids": torch.tensor([[7, 2, 3, 5]]), "attention_mask": torch.tensor(some)}
+    pairs = ip.Pairs(base, source, answers=torch.tensor([[1, 2]]))
+    with pytest.raises(errors.WrongPairs, match=r"^Pair 0: the base has 4 tokens and the source 3, so that"):
+        ip.effects(lm, pairs, ["layer 1 @ 2"], ip.logit_difference)
+    assert len(ip.effects(lm, pairs, ["layer 1 @ -1"], ip.logit_difference).ybs) == 1
+
+
+def encoder_decoder(stack=None):
+    config = transformers.T5Config(
+        vocab_size=700, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = transformers.T5ForConditionalGeneration(config).eval().double()
+    return ip.LanguageModel(module, tiny.tokenizer(), stack=stack)
+
+
+def test_in_an_encoder_decoder_names_are_of_the_encoders_tokens():
+    decoding, encoding = encoder_decoder(), encoder_decoder("encoder")
+    texts = [ip.Prompt("{city} is the city", city=city) for city in CITIES]
+    pairs = ip.Pairs.from_template(
+        decoding, "{city} is the city", base=CITIES, source=["Rome", "Oslo", "New York", "Cairo"], answers=answers(4)
+    )
+    for site in ("layer 0 @ {city[0]}", "layer 1 cross query 0 @ {city[0]}", "layer 1 cross pattern 0 @ {city[0]}"):
+        text = (
+            f"At {site} pass tokens of the decoder, and {{city[0]}} names tokens of the prompt, which the encoder "
+            "takes. Count the position, as in -1, or take a place of the encoder: LanguageModel(..., stack='encoder'), "
+            "or lm.keys(of='cross')."
+        )
+        with pytest.raises(errors.UnknownPlace, match=f"^{re.escape(text)}$"):
+            decoding.run(texts, read=[site])
+    with torch.no_grad():
+        for lm, site in [
+            (encoding, "layer 1 @ {city[-1]}"),
+            (decoding, "layer 1 cross key 0 @ {city[-1]}"),
+            (decoding, "layer 1 @ -1"),
+            (decoding, "layer 1 @ 0"),  # the decoder starts with one token, however long the prompts are
+            (decoding, "layer 1 cross head 0"),
+        ]:
+            sites = [lm.place(site)]
+            found = ip.scan(lm, pairs, sites, metric=ip.logit_difference)
+            np.testing.assert_allclose([found.ybs, found.ysb], one_by_one(lm, pairs, sites), atol=1e-9)
+            assert np.ptp(found.nie) > 1e-6
+
+
+def test_an_empty_part_has_no_token(lm):
+    text = "A part of 'The city is', at character 4, is empty: no token is its own."
+    with pytest.raises(errors.WrongInput, match=f"^{re.escape(text)}$"):
+        lm.run(ip.Prompt("The {word}city is", word=""), read=["layer 1 @ {word}"])
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_of_a_prompt_has_its_parts(again):
+    prompt = ip.Prompt("{{x}} is {city}", special=False, city="New York")
+    found = again([prompt])[0]
+    assert (found, found.parts, found.special) == (prompt, {"city": (7, 15)}, False)
+    tokens = again([Tokens([4, 5], {"s": [1]})])[0]
+    assert (tokens, tokens.parts) == ([4, 5], {"s": (1,)})

@@ -211,6 +211,30 @@ def test_reads_are_of_the_tokens_of_each_step():
     torch.testing.assert_close(found.logits[:, 1], steps[1].output)
 
 
+def test_windows_are_open_in_every_step():
+    lm = ip.LanguageModel(architectures.build("llama"))
+    lm.module.set_attn_implementation("sdpa")
+    path = lm.place("layer 1 pattern 1").path
+    with torch.no_grad():
+        found = lm.generate(
+            IDS, tokens=4, stop=[], read=["layer 2 pattern 3 @ -1"],
+            write={"layer 0 between @ 2": 0.5, "layer 1 pattern 1 @ -1": ip.Scale(0.5)},
+        )  # fmt: skip
+        seq = IDS
+        for step in range(4):
+            queries = lm.site(path, leaf="1", position=range(T - 1, T + step))
+            write = {"layer 0 between @ 2": 0.5, queries: ip.Scale(0.5)}
+            again = lm.run(seq, read=["layer 2 pattern 3 @ -1"], write=write)
+            torch.testing.assert_close(found.steps[step].output, again.output, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                found.steps[step]["layer 2 pattern 3 @ -1"], again["layer 2 pattern 3 @ -1"], atol=1e-5, rtol=1e-5
+            )
+            seq = torch.cat([seq, torch.tensor(found.ids)[:, step : step + 1]], 1)
+        plain = lm.generate(IDS, tokens=4, stop=[])
+    assert not torch.allclose(plain.logits, found.logits, atol=1e-3)
+    assert lm.module.config._attn_implementation == "sdpa"
+
+
 def test_the_ledger_counts_by_step():
     lm = model("llama")
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -383,6 +384,18 @@ def test_other_weights_are_refused_and_weights_that_changed_are_not_named(tmp_pa
         ip.save(lost, tmp_path / "lost")
     with pytest.raises(errors.WrongStore, match="does not know the model"):
         ip.save(ip.load(path), tmp_path / "twice")
+
+
+def test_results_without_a_form_on_disk_are_refused_and_nothing_is_written(tmp_path):
+    net, pairs = adder.network(), adder.pairs()["A"]
+    for found in (ip.ablate(net, pairs, ["h12"], ip.value), ip.circuit(net, pairs, ["h12"], ["h12", "h11"], ip.value)):
+        text = (
+            f"{type(found).__name__} has no form on disk: a file is of Effects, a Scan or Scans. Keep the numbers and "
+            "the table of this result."
+        )
+        with pytest.raises(errors.WrongInput, match=f"^{re.escape(text)}$"):
+            ip.save(found, tmp_path / "found")
+    assert not list(tmp_path.iterdir())
 
 
 # -- ablations and circuits ------------------------------------------------------------------------------------------

@@ -200,3 +200,40 @@ def test_prompts_and_answers_are_checked():
     with pytest.raises(errors.WrongInput) as refused:
         model.run({"town": "Rome"})
     assert str(refused.value) == f"{capitals.PROMPT!r} does not fit {{'town': 'Rome'}}: name what stands in braces."
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("layer 1 @ 3", "an input has "),
+        ("layer 1 @ {city}", "{city} is "),
+        ("layer 1 head 0", "layer 1 head 0 holds "),
+    ],
+)
+def test_prompts_of_unequal_length_have_no_counted_position_in_common(place, text):
+    cities = {"Paris": "Paris", "Oslo": "the old city of Oslo"}
+    model = ip.Prompted(
+        ip.LanguageModel(tiny.model("llama"), tiny.tokenizer()),
+        lambda one: ip.Prompt("{word} of {city} is", word=one["word"], city=cities[one["city"]]),
+        {0: " France", 1: " Italy"},
+    )
+    hypothesis = ip.CausalModel(
+        word=ip.Variable(["The city", "The country"]),
+        city=ip.Variable(list(cities)),
+        y=ip.Variable(lambda word, city: int(word == "The city") ^ int(city == "Oslo")),
+    )
+    claim = ip.Alignment(hypothesis, {"city": place})
+    for ask in (ip.interchange_accuracy, lambda *given, n: ip.distinguish(*given, claim, n=n)):
+        with pytest.raises(errors.WrongPairs, match=rf"^Pair \d+: {re.escape(text)}"):
+            ask(model, claim, n=12)
+    settings = {"city": "Paris", "word": "The city"}, {"city": "Oslo", "word": "The city"}
+    pairs = ip.Pairs([settings[0]], [settings[1]], targets=[0])
+    with pytest.raises(errors.WrongPairs, match=r"^Pair 0: "):
+        ip.effects(model, pairs, [place], ip.matches)
+
+    named = "layer 1 @ {city[-1]}"
+    (row,) = ip.interchange_accuracy(model, ip.Alignment(hypothesis, {"city": named}), n=12).rows
+    (sources,) = row.sources.values()
+    for base, source, observed in zip(row.base, sources, row.observed, strict=True):
+        values = model.run([source], read=[named])
+        assert model.run([base], write={named: values[named]}).output == [observed]

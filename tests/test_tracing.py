@@ -216,3 +216,17 @@ def test_prompts_of_unequal_length_have_the_noise_they_have_together_or_apart():
     )
     np.testing.assert_allclose(noise.y, apart.y, atol=1e-9)
     assert np.abs(noise.effect).min() > 0 and np.abs(whole.te).min() > 0
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_usual_noise_is_of_all_tokens_of_prompts_of_every_length(size):
+    lm = ip.LanguageModel(architectures.build("llama").double())
+    prompts = [row[:n] for row, n in zip(IDS.tolist(), (5, 3, 4), strict=True)]
+    pairs = ip.Pairs(base=prompts, source=prompts[::-1])
+    found = ip.trace(
+        lm, pairs, ["layer 1 @ -1"], lambda logits, _: logits[:, 0], noisy=lm.embeddings(), samples=1, batch_size=size
+    )
+    with torch.no_grad():
+        table = lm.module.get_input_embeddings().weight
+        values = torch.cat([table[row].flatten() for row in prompts])
+    assert found.std == pytest.approx(3 * float(values.std()))

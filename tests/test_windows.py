@@ -433,3 +433,17 @@ def test_what_is_asked_wrongly_is_refused(models, call, said):
     with pytest.raises(errors.WrongInput) as refusal:
         call(models("llama"))
     assert str(refusal.value) == said
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
+def test_patterns_and_parts_of_blocks_are_met_in_one_run_where_attention_is_not_eager_otherwise(kind):
+    module = build(kind)
+    module.set_attn_implementation("sdpa")
+    lm = ip.LanguageModel(module)
+    parts = [*lm.residual(layers=[1], at="before"), *lm.attentions(layers=[1]), *lm.residual(layers=[1]), *lm.mlps()]
+    parts += lm.residual(layers=[1], at="between") if kind != "gpt_neox" else ()
+    with torch.no_grad():
+        alone = lm.run(IDS, read=parts)
+        found = lm.run(IDS, read=[*parts, *lm.patterns(layers=[1])])
+        for site in parts:
+            torch.testing.assert_close(found[site], alone[site], rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import checked, model_name
+from .checks import check_mixed, checked, model_name
 from .effects import BATCH, check_pairs, check_question, grouped, listed
 from .errors import BadIntervention, WrongInput
 from .grid import Group, label_of
@@ -128,6 +128,8 @@ def ablate(
         raise WrongInput(f"samples={samples}: without Noise or Resample nothing is drawn, and all would be the same.")
     groups = grouped(model, listed(places))
     flat = list(dict.fromkeys(place for group in groups for place in group))
+    if isinstance(by, Mean | Resample):
+        check_mixed(model, pairs, groups, sides=["base"])
     works: list[Work] = []
     with torch.no_grad():
         noise, work = checked(model, pairs, groups, metric, known=None, tol=None, batch_size=batch_size)

@@ -115,6 +115,7 @@ def interchange_accuracy(
     rng, variables = random.Random(seed), list(places)
     base, *drawn = [hypothesis.sample(n, seed=rng) for _ in range(len(variables) + 1)]
     sources = dict(zip(variables, drawn, strict=True))
+    check_comparable(network, places, base, sources)
     ways = [{variable: sources[variable] for variable in chosen} for chosen in sets_of(variables)]
     plain, swapped = hypothesis.run(base).output, hypothesis.run(drawn[-1]).output
     targets = [counterfactual(hypothesis, base, way) for way in ways]
@@ -139,6 +140,13 @@ def interchange_accuracy(
         accuracy=float(hit(untouched, plain, base, tol).mean()),
         tol=tol,
     )
+
+
+def check_comparable(network: Model[Any], places: Mapping[Any, Any], base: Any, sources: Mapping[Any, Any]) -> None:
+    """Raise WrongPairs for a place that is not the same in all inputs, as where prompts differ in length."""
+    for variable, source in sources.items():
+        for side in (base, source):
+            network.comparable(side, [base[0]] * len(side), places[variable], ("an input", "the first"))
 
 
 def _first_run(network: Model[Any], hypothesis: Any, base: Any) -> Any:

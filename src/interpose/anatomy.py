@@ -205,25 +205,24 @@ class Anatomy(Network):
 
     # -- the residual stream -----------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _entry(self) -> str | None:
-        """Which tensor of what a block takes is the residual stream: the first, where it takes several."""
-        try:
-            with at_rest(self.module):
-                self.run(self.example, read=[Site(self.blocks()[-1], end="input")])  # some pass more from then on
-        except AmbiguousSite as several:
-            return "hidden_states" if "'hidden_states'" in str(several) else "0"
-        return None
+        """Which tensor of what a block takes is the residual stream: the first."""
+        return self._leaves["input"]
 
-    @cached_property
+    @property
     def _stream(self) -> str | None:
         """Which tensor of a block's output is the residual stream: the first, where a block returns several."""
-        try:
-            with at_rest(self.module):
-                self.run(self.example, read=[Site(self.blocks()[-1])])
-        except AmbiguousSite:
-            return "0"
-        return None
+        return self._leaves["output"]
+
+    @cached_property
+    def _leaves(self) -> dict[str, str | None]:
+        """What the first tensor is called that the last block takes, and gives; others pass no more than it."""
+        last = self.blocks()[-1]
+        seen = Watched([last], self.modules)
+        with at_rest(self.module), torch.no_grad():
+            call(self.module, *self.arguments(self.example), seen)
+        return {end: seen.leaf[last, end] for end in ("input", "output")}
 
     # -- windows -----------------------------------------------------------------------------------
 

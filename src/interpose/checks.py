@@ -84,7 +84,7 @@ def noise_floor(
 def check_cuts(model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric: Metric, tol: float) -> None:
     """Sites that together carry everything from input to output must, all patched at once, give the source's output.
 
-    Only cuts of which every site is among the groups are checked.
+    Only cuts of which every site is among the groups are checked, on pairs whose base and source hold as much there.
     Raises BrokenCut otherwise: a write that did not reach the network, or a value that was lost on its way.
     """
     cuts: dict[tuple[str, int], list[Any]] = {}
@@ -94,7 +94,13 @@ def check_cuts(model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric:
     whole = {label: places for (label, parts), places in cuts.items() if len(places) == parts}
     if not whole:
         return
-    source = model.run(pairs.source, read=[place for places in whole.values() for place in places])
+    flat = [place for places in whole.values() for place in places]
+    base, source = (model.run(side, read=flat) for side in (pairs.base, pairs.source))
+    alike = [i for i in range(len(pairs)) if all(base[at][i].shape == source[at][i].shape for at in flat)]
+    if len(alike) < len(pairs):  # an ablation takes prompts of two lengths, which cannot be exchanged whole
+        if alike:
+            check_cuts(model, pairs[alike], groups, metric, tol)
+        return
     expected = score(metric, source.output, pairs)
     for label, places in whole.items():
         patched = model.run(pairs.base, write={place: Set(source[place]) for place in places})
@@ -107,9 +113,20 @@ def check_cuts(model: Model[Any], pairs: Pairs, groups: Sequence[Group], metric:
             )
 
 
+def check_mixed(model: Model[Any], pairs: Pairs, groups: Sequence[Group], *, sides: Sequence[str]) -> None:
+    """Raise WrongPairs for a place that is not the same in all inputs, where values of some are written in others.
+
+    sides: "base", "source", or both.
+    """
+    flat = list(dict.fromkeys(place for group in groups for place in group))
+    first = take(pairs.base, [0] * len(pairs))
+    for side in sides:
+        model.comparable(getattr(pairs, side), first, flat, (f"the {side}", "the base of pair 0"))
+
+
 def change_of(ours: Any, theirs: Any, rows: int) -> Floats:
     """[pair]: the largest absolute difference of a place's value; 1 where values that are no numbers differ."""
-    if _is_ragged(ours) and _is_ragged(theirs):
+    if _is_ragged(ours) or _is_ragged(theirs):
         each = [change_of(a[None], b[None], 1) for a, b in zip(ours, theirs, strict=True)]
         return np.concatenate(each) if rows > 1 else np.concatenate(each).max(keepdims=True)
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checks import checked, model_name
+from .checks import check_mixed, checked, model_name
 from .effects import BATCH, check_pairs, check_question, grouped, listed
 from .errors import WrongInput
 from .grid import Group, label_of
@@ -129,6 +129,7 @@ def circuit(
         )
     if draws < 1:
         raise WrongInput(f"draws={draws}: at least one is needed.")
+    check_mixed(model, pairs, every, sides=["base", "source"])
     rng = np.random.default_rng(seed)
     rest = [group for group in every if group not in chosen]
     sets: list[list[Group]] = [every, rest, *([*rest, group] for group in chosen)]

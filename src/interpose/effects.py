@@ -17,7 +17,7 @@ from torch import nn
 
 from .checks import model_name
 from .errors import OverlappingWrites, WrongInput, WrongPairs
-from .further import Measurement, two_together, with_other_sources, with_values
+from .further import Measurement, check_more, two_together, with_other_sources, with_values
 from .grid import Group
 from .identity import check_identity
 from .interventions import Set
@@ -107,6 +107,7 @@ def effects(
     check_pairs(pairs, metric)
     groups = grouped(model, listed(places))
     asked = Measurement(model, pairs, groups, metric, tol, batch_size, progress, store, key)
+    check_more(asked, pinned=pinned, chance=chance, jointly=jointly)
     return with_more(
         as_effects(asked, asked.runs(FOUR, "")), asked, pinned=pinned, chance=chance, jointly=jointly, seed=seed
     )
@@ -147,8 +148,6 @@ def with_more(found: Found, asked: Measurement, *, pinned: Any, chance: int, joi
         held, said = with_values(asked, pinned)
         found = replace(found, pinned=held, warnings=(*found.warnings, *said))
     if chance:
-        if chance < 1:
-            raise WrongInput(f"chance={chance}: sources are tried in one random order or more.")
         found = replace(found, shuffled=with_other_sources(asked, chance, seed))
     if jointly:
         together, runs = two_together(asked)

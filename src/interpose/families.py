@@ -116,14 +116,18 @@ def candidates(block: nn.Module, width: int) -> tuple[list[str], list[str], list
 
 
 class Watched(Taps):
-    """What modules take and give in one run: the first tensor of each, by path, where they run once."""
+    """What modules take and give in one run: the first tensor of each, by path, where they run once.
+
+    leaf: by path and end, what that tensor is called, also where no other passes: with another kind of attention
+    modules may pass more.
+    """
 
     def __init__(self, paths: Iterable[str], modules: Mapping[str, nn.Module]) -> None:
         ends: tuple[Literal["input", "output"], ...] = ("input", "output")
         super().__init__([Site(path, end=end) for path in paths for end in ends], modules)
         self.took: dict[str, Tensor] = {}
         self.gave: dict[str, Tensor] = {}
-        self.leaf: dict[str, str | None] = {}
+        self.leaf: dict[tuple[str, str], str | None] = {}
 
     def visited(self, here: Sequence[Site], owner: str, structure: Any) -> Any:
         """Keeps a copy."""
@@ -131,8 +135,7 @@ class Watched(Taps):
         for site in here if found else ():
             leaf, first = next(iter(found.items()))
             (self.took if site.end == "input" else self.gave)[site.path] = first.detach().clone()
-            if site.end == "output":
-                self.leaf[site.path] = leaf if len(found) > 1 else None
+            self.leaf[site.path, site.end] = leaf or None
         return structure
 
     def check(self, owner: str) -> None:
@@ -165,7 +168,7 @@ def parts_of(path: str, block: nn.Module, width: int, factor: float, seen: Watch
         passed = _passed(before, added, seen.gave[path], norms, seen)
         if passed is None:
             continue
-        parts = [Part(name, seen.leaf[name]) for name in names]
+        parts = [Part(name, seen.leaf[name, "output"]) for name in names]
         *attended, mlp = parts
         between, normed = tuple(attended), False
         if passed[-2] is not None:

@@ -20,8 +20,10 @@ from .interventions import Add, Chain, Scale, Set
 from .model import Run, Work, Written
 from .named import part_of
 from .prompts import tokens_in
-from .sites import Site
+from .sites import EACH, Site
 from .taps import refuse_overlap
+from .units import at_rest
+from .windows import Pattern
 
 Writes = Mapping[Site, Callable[[Any], Any]]
 
@@ -95,6 +97,13 @@ def without_pads(inputs: Mapping[str, Any]) -> Any:
     return [row[keep].tolist() for row, keep in zip(ids, kept, strict=True)]
 
 
+def token_rows(inputs: Mapping[str, Any]) -> Any:
+    """The token ids of inputs by name, one row a prompt, without pads; inputs that hold more as they are."""
+    rows = without_pads(inputs)
+    plain = isinstance(rows, Mapping) and set(rows) <= {"input_ids", "attention_mask"}
+    return torch.as_tensor(rows["input_ids"]).tolist() if plain else rows
+
+
 def counted(lm: Any, prompt: Any, position: Any) -> int | tuple[int, ...]:
     """The position that a name means in a prompt: one for "{city[-1]}", all tokens of the part for "{city}"."""
     place, nth = part_of(prompt, position)
@@ -106,26 +115,44 @@ def counted(lm: Any, prompt: Any, position: Any) -> int | tuple[int, ...]:
     return found[nth]
 
 
-def check_alike(lm: Any, base: Sequence[Any], source: Sequence[Any], sites: Sequence[Site]) -> None:
-    """Raise WrongPairs for a site that is not the same place in base and source of a pair, before anything is run.
+def check_alike(
+    lm: Any, base: Sequence[Any], source: Sequence[Any], sites: Sequence[Site], names: tuple[str, str]
+) -> None:
+    """Raise WrongPairs for a site that is not the same place in base and source of a pair, before anything is measured.
 
-    A position counted from the beginning needs prompts of one length, and a named part as many tokens.
+    A position counted from the beginning needs prompts of one length, a named part as many tokens, and what spans all
+    tokens as many of them, which a run of the first pair of two lengths tells. names: what the two are called.
     """
+    ours_are, theirs_are = names
     fixed = [site for site in sites if not isinstance(site.position, str) and _from_start(site.position)]
     named = [site for site in sites if site.is_named]
-    for i, (ours, theirs) in enumerate(zip(base, source, strict=True) if fixed or named else ()):
+    spanning = [s for s in sites if s.position in (None, EACH) or isinstance(lm.modules[s.path], Pattern)]
+    unequal = []
+    for i, (ours, theirs) in enumerate(zip(base, source, strict=True) if fixed or named or spanning else ()):
         sizes = [len(lm.token_ids(one) if isinstance(one, str) else one) for one in (ours, theirs)]
-        if fixed and sizes[0] != sizes[1]:
+        unequal += [i] if sizes[0] != sizes[1] else []
+        if fixed and sizes[0] != sizes[1] and (there := lm.of_prompt(fixed)):
             raise WrongPairs(
-                f"Pair {i}: the base has {sizes[0]} tokens and the source {sizes[1]}, so that {fixed[0]} is not the "
-                "same place in both. Name the position, as in '{city}', or count it from the end."
+                f"Pair {i}: {ours_are} has {sizes[0]} tokens and {theirs_are} {sizes[1]}, so that {there[0]} is not "
+                "the same place in both. Name the position, as in '{city}', or count it from the end."
             )
         for site in named:
             spans = [np.size(counted(lm, one, site.position)) for one in (ours, theirs)]
             if spans[0] != spans[1]:
                 raise WrongPairs(
-                    f"Pair {i}: {site.position} is {spans[0]} tokens in the base and {spans[1]} in the source. Take "
-                    f"one of them, '{str(site.position)[:-1]}[-1]}}', or choose words of as many tokens."
+                    f"Pair {i}: {site.position} is {spans[0]} tokens in {ours_are} and {spans[1]} in {theirs_are}. "
+                    f"Take one of them, '{str(site.position)[:-1]}[-1]}}', or choose words of as many tokens."
+                )
+    for i in unequal[:1] if spanning else ():
+        with at_rest(lm.module), torch.no_grad():
+            held = [lm.run([one[i]], read=spanning) for one in (base, source)]
+        for site in spanning:
+            ours, theirs = (tuple(run[site].shape[1:]) for run in held)
+            if ours != theirs:
+                raise WrongPairs(
+                    f"Pair {i}: {site} holds {ours} in {ours_are} and {theirs} in {theirs_are}, since it has values "
+                    "for each of their tokens. Choose words of as many tokens, or a place at one position, such as "
+                    "lm.residual(positions=['{city[-1]}', -1])."
                 )
 
 

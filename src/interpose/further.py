@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import check_mixed
 from .errors import WrongInput
 from .grid import Group, label_of
 from .inputs import repeat, take
@@ -56,6 +57,18 @@ class Measurement:
         )
 
 
+def check_more(of: Measurement, *, pinned: Any, chance: int, jointly: bool) -> None:
+    """Raise WrongInput or WrongPairs for further runs that cannot be made, before anything is measured."""
+    if pinned is not None:
+        _values(of, pinned)
+    if chance:
+        if chance < 1:
+            raise WrongInput(f"chance={chance}: sources are tried in one random order or more.")
+        check_mixed(of.model, of.pairs, of.groups, sides=["base", "source"])
+    if jointly:
+        _together(of)
+
+
 def with_values(of: Measurement, given: Any) -> tuple[Pinned, tuple[Warned, ...]]:
     """Runs with every place held at a value; and a warning for values that no base or source input gives.
 
@@ -86,16 +99,21 @@ def with_other_sources(of: Measurement, draws: int, seed: int) -> Shuffled:
 
 def two_together(of: Measurement) -> tuple[list[Group], Measured]:
     """Every two of the groups that share no units, written together."""
+    together = _together(of)
+    return together, of.runs(Asked(), "jointly", groups=together)
+
+
+# -- small things ----------------------------------------------------------------------------------
+
+
+def _together(of: Measurement) -> list[Group]:
     pairs = itertools.combinations(of.groups, 2)
     together = [(*a, *b) for a, b in pairs if not any(meet(one, other) for one in a for other in b)]
     if not together:
         raise WrongInput(
             "jointly=True measures every two places together; give two places or more that share no units."
         )
-    return together, of.runs(Asked(), "jointly", groups=together)
-
-
-# -- small things ----------------------------------------------------------------------------------
+    return together
 
 
 def _values(of: Measurement, given: Any) -> tuple[dict[Any, Any], ...]:
@@ -124,9 +142,8 @@ def _outside(of: Measurement, values: Sequence[Mapping[Any, Any]]) -> list[str]:
         for inputs in of.pairs.inputs(of.batch_size):
             run = of.model.run(inputs, read=list(places))
             for place in places:
-                held = torch.as_tensor(np.asarray(run[place])) if not isinstance(run[place], Tensor) else run[place]
-                lowest[place] = torch.minimum(lowest.get(place, held.amin(0)), held.amin(0))
-                highest[place] = torch.maximum(highest.get(place, held.amax(0)), held.amax(0))
+                for found, best in ((lowest, torch.amin), (highest, torch.amax)):
+                    found[place] = _further(found.get(place), _over_rows(run[place], best), best)
     beyond = {
         place
         for place, value in places.items()
@@ -136,3 +153,18 @@ def _outside(of: Measurement, values: Sequence[Mapping[Any, Any]]) -> list[str]:
         )
     }
     return [label_of(tuple(group)) for group in values if beyond & set(group)]
+
+
+def _over_rows(held: Any, best: Any) -> Tensor:
+    """The least or largest value of each unit over the rows of a place; of all units where rows differ in length."""
+    if isinstance(held, list) and isinstance(held[0], Tensor):
+        return best(torch.stack([best(row) for row in held]))
+    return best(held if isinstance(held, Tensor) else torch.as_tensor(np.asarray(held)), 0)
+
+
+def _further(known: Tensor | None, found: Tensor, best: Any) -> Tensor:
+    if known is None:
+        return found
+    if known.shape != found.shape:
+        known, found = best(known), best(found)
+    return best(torch.stack([known, found]), 0)

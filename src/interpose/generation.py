@@ -21,6 +21,7 @@ from .steps import Steps, planned
 from .structures import close
 from .taps import RunTaps, call, refuse_overlap
 from .units import at_rest
+from .windows import opened
 
 CACHES = ("past_key_values", "cache_params")
 """What modules call what they keep of earlier tokens, in their output and among their arguments."""
@@ -142,13 +143,14 @@ def _stepped(
     cache, runs, chosen, main = lm.cache, [], [], kwargs["input_ids"]
     ends = torch.tensor(choose.ends, dtype=torch.long, device=main.device)
     ended = torch.zeros(len(main), dtype=torch.bool, device=main.device)
-    given = kwargs
+    given, (windows, _) = kwargs, lm.shown([*writes, *reads])
     for step in range(steps.tokens):
         here = {steps.within(site, step): site for site in dict.fromkeys([*writes, *reads])}
         now = {there: writes[site][step] for there, site in here.items() if there and step in writes.get(site, ())}
         taps = _StepTaps([there for there, site in here.items() if there and site in reads], now, lm.modules)
         try:
-            output = call(lm.module, (), given, taps)
+            with opened(windows):
+                output = call(lm.module, (), given, taps)
         except Exception as error:
             error.add_note(f"This was at step {step} of the generation, a pass of {steps.words(step)}.")
             raise

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from .anatomy import Of
 from .engine.question import ALL, Engine
-from .errors import MissingPart, WrongInput, WrongPairs
-from .forms import Form, check_alike, counted, forms, joined, scores_of, without_pads, work_of
+from .errors import MissingPart, UnknownPlace, WrongInput, WrongPairs
+from .forms import Form, check_alike, counted, forms, joined, scores_of, token_rows, without_pads, work_of
 from .generated import Generated
 from .generation import cache_of, generate
 from .gguf_files import converted
@@ -28,7 +28,7 @@ from .network import checked_writes
 from .prompts import conversation, overlapping
 from .sites import Site
 from .transformer import Transformer
-from .units import device_of
+from .units import at_rest, device_of
 from .unwrapping import unwrapped
 
 POSITIONS = ("wpe", "embed_positions", "position_embeddings")
@@ -196,17 +196,49 @@ class LanguageModel(Transformer):
         metric.record(work_of(works))
         return scores_of(parts, scores)
 
-    def comparable(self, base: Any, source: Any, places: Sequence[Any]) -> None:
+    def comparable(
+        self, base: Any, source: Any, places: Sequence[Any], names: tuple[str, str] = ("the base", "the source")
+    ) -> None:
         """Raise WrongPairs for a place that is not the same in base and source, as where their words are shifted."""
-        if not isinstance(base, Mapping) and not isinstance(source, Mapping):
-            check_alike(self, self._prompts(base), self._prompts(source), [self.place(place) for place in places])
+        ours, theirs = (token_rows(one) if isinstance(one, Mapping) else self._prompts(one) for one in (base, source))
+        if not isinstance(ours, Mapping) and not isinstance(theirs, Mapping):
+            check_alike(self, ours, theirs, [self.place(place) for place in places], names)
 
     def forms(self, inputs: Any, sites: Sequence[Site]) -> list[Form] | None:
-        """The forms that prompts have, which run apart; None where there is one, and no position has a name."""
+        """The forms that prompts have, which run apart; None where there is one, and no position has a name.
+
+        Raises UnknownPlace for a name at a place of the decoder's own tokens.
+        """
+        named = [site for site in sites if site.is_named]
+        ours = self.of_prompt(named)
+        if wrong := [site for site in named if site not in ours]:
+            raise UnknownPlace(
+                f"At {wrong[0]} pass tokens of the decoder, and {wrong[0].position} names tokens of the prompt, which "
+                "the encoder takes. Count the position, as in -1, or take a place of the encoder: "
+                "LanguageModel(..., stack='encoder'), or lm.keys(of='cross')."
+            )
         rows = without_pads(inputs) if isinstance(inputs, Mapping) else inputs
         if isinstance(rows, Mapping) or (isinstance(rows, Tensor | np.ndarray) and not any(s.is_named for s in sites)):
             return None
         return forms(self, self._prompts(rows), sites)
+
+    def of_prompt(self, sites: Sequence[Site]) -> list[Site]:
+        """Those of some sites, each at a position, whose positions are the tokens of the prompt: all but a decoder's.
+
+        In an encoder-decoder a run of three tokens, and one of the decoder, tells them apart.
+        """
+        if not _is_pair(self.module):
+            return list(sites)
+        if unknown := [whole for site in sites if (whole := site.everywhere()) not in self._prompted]:
+            ids = super().trial(1)
+            with at_rest(self.module), torch.no_grad():
+                run = super().run({"input_ids": ids, "decoder_input_ids": ids[:, :1]}, read=unknown)
+            self._prompted |= {site: site.length(run[site]) == ids.shape[1] for site in unknown}
+        return [site for site in sites if self._prompted[site.everywhere()]]
+
+    @cached_property
+    def _prompted(self) -> dict[Site, bool]:
+        return {}
 
     def arguments(self, inputs: Any, places: Sequence[Site] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Prompts or token ids as the module takes them.

@@ -218,12 +218,17 @@ def _pinned(values: Mapping[Any, Any], like: Run[Any]) -> dict[Any, Any]:
     """Interventions that set places to fixed values, the same in every row."""
     held = {place: like[place] for place in values}
     return {
-        place: Set(value.expand_as(held[place]) if isinstance(value, Tensor) else value)
+        place: Set(_filling(value, held[place]) if isinstance(value, Tensor) else value)
         for place, value in values.items()
     }
 
 
 # -- small things ----------------------------------------------------------------------------------
+
+
+def _filling(value: Tensor, held: Any) -> Any:
+    """A value for every row of what a place holds; a list of them where rows differ in length."""
+    return [value.expand_as(row) for row in held] if isinstance(held, list) else value.expand_as(held)
 
 
 def _array(values: Tensor) -> Floats:

@@ -212,8 +212,13 @@ class Model(Protocol[Place]):
         """Raise NotRepeatable if the state the model is in makes its runs depend on chance or on each other."""
         return
 
-    def comparable(self, base: Any, source: Any, places: Sequence[Any]) -> None:
-        """Raise WrongPairs for a place that is not the same place in base and source of a pair, before a run."""
+    def comparable(
+        self, base: Any, source: Any, places: Sequence[Any], names: tuple[str, str] = ("the base", "the source")
+    ) -> None:
+        """Raise WrongPairs for a place that is not the same place in base and source of a pair, before it is measured.
+
+        names: what to call the two.
+        """
         return
 
     def sweep(self, inputs: Any, writes: Sequence[Mapping[Any, Any]], *, metric: Score) -> Tensor:
@@ -240,11 +245,15 @@ class Model(Protocol[Place]):
 
 
 def read_all(model: Model[Any], inputs: Iterable[Any], places: Sequence[Any]) -> dict[Any, Any]:
-    """The value of every place in every example of several inputs: a tensor [example, ...], or a list."""
+    """The value of every place in every example of several inputs: a tensor [example, ...], or a list.
+
+    It is a list, too, of tensors that differ in shape, as what spans prompts of unequal length does.
+    """
     runs = [model.run(some, read=places) for some in inputs]
-    return {
-        place: torch.cat([run[place] for run in runs])
-        if isinstance(runs[0][place], Tensor)
-        else [row for run in runs for row in run[place]]
-        for place in places
-    }
+    return {place: _one_after_another([run[place] for run in runs]) for place in places}
+
+
+def _one_after_another(parts: Sequence[Any]) -> Any:
+    if all(isinstance(part, Tensor) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    return [row for part in parts for row in part]

@@ -45,8 +45,12 @@ class Prompt(str):
         made.parts, made.special = dict(parts), special
         return made
 
-    def __getnewargs__(self) -> tuple[str]:
-        return (str(self).replace("{", "{{").replace("}", "}}"),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (str(self), dict(self.parts), self.special)
+
+
+def _again(text: str, parts: Mapping[str, Span], special: bool) -> Prompt:
+    return Prompt.marked(text, parts, special=special)
 
 
 class Tokens(list[int]):

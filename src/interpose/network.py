@@ -226,7 +226,7 @@ class Network(Model[Site]):
         writes = checked_writes(self, write)
         args, kwargs = self.arguments(inputs, [*reads, *writes])
         taps = RunTaps(reads, writes, self.modules)
-        with opened(self._shown([*reads, *writes])[0]):
+        with opened(self.shown([*reads, *writes])[0]):
             output = call(self.module, args, kwargs, taps)
         return Run(self.outcome(output), taps.values, taps.ledger(), self.place)
 
@@ -238,7 +238,7 @@ class Network(Model[Site]):
         """
         checked = [checked_writes(self, write) for write in writes]
         sites = list(dict.fromkeys(site for write in checked for site in write))
-        shown, notes = self._shown(sites)
+        shown, notes = self.shown(sites)
         with torch.no_grad(), opened(shown):
             if notes:
                 getattr(metric, "record", untold)(Work(notes=notes))
@@ -270,12 +270,12 @@ class Network(Model[Site]):
             ours, theirs = self.arguments(base, sites), self.arguments(source, sites)
         except InterposeError:
             return None
-        shown, notes = self._shown(sites)
+        shown, notes = self.shown(sites)
         with torch.no_grad(), opened(shown):
             found = four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
         return found and replace(found, work=found.work + Work(notes=notes))
 
-    def _shown(self, sites: Iterable[Site]) -> tuple[list[Window], tuple[str, ...]]:
+    def shown(self, sites: Iterable[Site]) -> tuple[list[Window], tuple[str, ...]]:
         """The windows that some sites are in, and what is to be told of runs in which these are open."""
         windows = [
             one for path in dict.fromkeys(s.path for s in sites) if isinstance(one := self.modules[path], Window)

@@ -5,7 +5,7 @@ So a claim about variables (`Alignment`) can be tested on a language model as on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,6 +64,12 @@ class Prompted(Model[Site]):
     def precedes(self, place: Any, other: Any) -> bool:
         """Whether a run reaches one site before the other."""
         return self.lm.precedes(place, other)
+
+    def comparable(
+        self, base: Any, source: Any, places: Sequence[Any], names: tuple[str, str] = ("the base", "the source")
+    ) -> None:
+        """Raise WrongPairs where the language model does, of the prompts of these settings."""
+        self.lm.comparable(self.prompts(base), self.prompts(source), places, names)
 
     def ready(self) -> None:
         """Raise NotRepeatable where the language model does."""

@@ -113,6 +113,8 @@ def overlapping(lm: Any, prompt: str, text: str, occurrence: int | None) -> list
 def tokens_in(lm: Any, prompt: str, span: Span) -> list[int]:
     """The positions of all tokens that overlap some characters of a prompt. Raises WrongInput where there are none."""
     start, end = span
+    if start == end:
+        raise WrongInput(f"A part of {str(prompt)!r}, at character {start}, is empty: no token is its own.")
     found = [i for i, (a, b) in enumerate(_spans(lm, prompt)) if a < end and b > start and a < b]
     if not found:
         raise WrongInput(f"No token of {str(prompt)!r} holds {prompt[start:end]!r}: the tokenizer leaves it out.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .abstraction import Alignment, counterfactual, hit, interchanged, sets_of
+from .abstraction import Alignment, check_comparable, counterfactual, hit, interchanged, sets_of
 from .errors import WrongAlignment
 from .inputs import examples, keys, take
 from .model import Model
@@ -101,6 +101,7 @@ def distinguish(
     distinct: tuple[set[Any], set[Any]] = (set(), set())
     for way in ways:
         base, *sources = (one.model.sample(each, seed=int(rng.integers(2**31))) for _ in range(len(way) + 1))
+        check_comparable(network, known, base, dict(zip(way, sources, strict=True)))
         expected = []
         for k, (of, at) in enumerate(((one, ours), (other, theirs))):
             written = {at[places]: source for places, source in zip(way, sources, strict=True)}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .errors import WrongStore
+from .errors import WrongInput, WrongStore
 from .featurizers import NEURONS
 from .identity import model_digest
 from .maps import Scan, Scans
@@ -32,8 +32,14 @@ Result = TypeVar("Result", Effects, Scan, Scans)
 def save(result: Effects | Scans, path: str | os.PathLike[str]) -> Path:
     """Write a result to one file, with all its pairs and a hash of the weights as they were when it was measured.
 
-    Raises WrongStore where the model is gone or has changed since, or where inputs have no form on disk.
+    Raises WrongInput for another kind of result, and WrongStore where the model is gone or has changed since, or where
+    inputs have no form on disk.
     """
+    if not isinstance(result, Effects | Scans):
+        raise WrongInput(
+            f"{type(result).__name__} has no form on disk: a file is of Effects, a Scan or Scans. Keep the numbers and "
+            "the table of this result."
+        )
     first = next(iter(result.values())) if isinstance(result, Scans) else result
     if first.origin is None:
         raise WrongStore(

@@ -190,7 +190,8 @@ def _runs(
 def _usual(model: Model[Any], pairs: Pairs, places: list[Any], batch_size: int) -> float:
     """3 x the standard deviation of all that stands at some places in the base inputs, taken together."""
     held = read_all(model, (batch.base for batch in pairs.batches(batch_size)), places)
-    values = torch.cat([torch.as_tensor(value).double().flatten() for value in held.values()])
+    rows = [row for value in held.values() for row in value]  # of unequal length, where the prompts are
+    values = torch.cat([torch.as_tensor(row).double().flatten() for row in rows])
     if values.numel() < 2 or not float(values.std()) > 0:
         raise WrongInput("What stands at the noisy places does not vary. Give the noise a size: std=0.1, say.")
     return ROME * float(values.std())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ import torch
 
 from ..effects import BATCH, as_effects, check_pairs, check_question, grouped, listed, with_more
 from ..errors import NoEffect, WrongPairs
-from ..further import Measurement
+from ..further import Measurement, check_more
 from ..inputs import keys
 from ..maps import Scan, Scans, with_warning
 from ..measure import FOUR, Measured, measured_together
@@ -77,7 +78,7 @@ def scan(
         name: Measurement(
             model=model,
             pairs=one,
-            groups=grouped(model, _each_position(model, one, spelled, size)),
+            groups=grouped(model, _each_position(model, [one, *_of(others, name)], spelled, size)),
             metric=metric,
             tol=tol,
             batch_size=size,
@@ -87,6 +88,7 @@ def scan(
         )
         for name, one in several.items()
     }
+    _check_further(asked, others, pinned=pinned, chance=chance, jointly=jointly)
     runs = _runs(asked, together=batch_size is None and store is None)
     tests = sum(len(one.groups) for one in asked.values())
     found = {}
@@ -95,6 +97,14 @@ def scan(
         more = with_more(plain, one, pinned=pinned, chance=chance, jointly=jointly, seed=seed)
         found[name] = _told_apart(_confirmed(more, one, others[name]) if name in others else more)
     return Scans(found) if isinstance(pairs, Mapping) else found[""]
+
+
+def _check_further(asked: Mapping[str, Measurement], others: Mapping[str, Pairs], **more: Any) -> None:
+    """Raise for further runs that cannot be made, and for pairs to confirm on that do not fit the places."""
+    for name, one in asked.items():
+        check_more(one, **more)
+        for other in _of(others, name):
+            one.model.comparable(other.base, other.source, [place for group in one.groups for place in group])
 
 
 def _runs(asked: Mapping[str, Measurement], *, together: bool) -> dict[str, Measured]:
@@ -162,17 +172,22 @@ def _told_apart(found: Scan) -> Scan:
     return found
 
 
-def _each_position(model: Model[Any], pairs: Pairs, places: list[Any], batch_size: int) -> list[Any]:
+def _of(others: Mapping[str, Pairs], name: str) -> list[Pairs]:
+    """The pairs to confirm on, where there are some."""
+    return [others[name]] if name in others else []
+
+
+def _each_position(model: Model[Any], several: list[Pairs], places: list[Any], batch_size: int) -> list[Any]:
     """The places, at positions that count from the beginning; a site at `EACH` becomes one a position.
 
-    Positions that count from the end stay as they are where inputs differ in length.
+    Positions that count from the end stay as they are where inputs differ in length, those to confirm on among them.
     """
     spread = {place: place.everywhere() for place in places if isinstance(place, Site) and place.is_open}
-    if not spread or not len(pairs):
+    if not spread or not len(several[0]):
         return places
     lengths: dict[Site, set[int]] = {site: set() for site in spread}
     with torch.no_grad():
-        for inputs in pairs.inputs(batch_size):
+        for inputs in itertools.chain(*(pairs.inputs(batch_size) for pairs in several)):
             run = model.run(inputs, read=list(spread.values()))
             for site, whole in spread.items():
                 held = run[whole]  # a list where prompts of one batch differ in length
