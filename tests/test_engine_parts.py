@@ -3,6 +3,8 @@
 from functools import partial
 
 import pytest
+import torch
+from torch import nn
 
 import interpose as ip
 from interpose import errors
@@ -128,3 +130,22 @@ def test_the_bounds_are_missed_where_all_tokens_are_run(kind, monkeypatch):
     monkeypatch.setitem(ENGINES, "all", ip.Engine(replay=True, skip=False))
     engine, least, one = swept("llama", kind, "each", n=8, every=24 if kind == "neurons" else 1, layers=4)
     assert engine > 1.10 * (least + 2 * one)
+
+
+class Careless(nn.Module):
+    """Goes on without its part where that fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Linear(2, 2)
+
+    def forward(self, x):
+        try:
+            return self.part(x)
+        except ZeroDivisionError:
+            return x
+
+
+def test_a_write_that_fails_is_an_error_though_the_module_goes_on():
+    with pytest.raises(ZeroDivisionError):
+        ip.Network(Careless()).run(torch.ones(1, 2), write={"part": lambda old: old * (1 // 0)})

@@ -7,6 +7,7 @@ model's cache. So a write to a token lives on in every later step, as it would i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -60,11 +61,11 @@ def generate(
     choose = _chosen(lm, tokens, temperature, seed, stop)
     asked = [lm.place(spelling) for spelling in several(read, "read")]
     news = {lm.place(spelling): new for spelling, new in assigned(write).items()}
-    prompts, place = _counted(lm, prompt, [*asked, *news])
+    prompts, place = _of_one_form(lm, prompt, [*asked, *news])
     reads, given = list(dict.fromkeys(map(place, asked))), {place(site): new for site, new in news.items()}
     if len(given) < len(news):
         refuse_overlap(*[site for site in news if [*map(place, news)].count(place(site)) > 1][:2])
-    kwargs = _taken(lm, lm.arguments(prompts, [*reads, *given])[1])
+    kwargs = _first_pass(lm, lm.arguments(prompts, [*reads, *given])[1])
     main = kwargs.get("decoder_input_ids", kwargs["input_ids"])
     steps = Steps(main.shape[1], kwargs["input_ids"].shape[1], tokens, lm.encoder)
     writes = planned(steps, given)
@@ -97,7 +98,7 @@ def cache_of(lm: Any) -> str:
     Raises WrongInput where there is none, or where logits with it are not those without.
     """
     name = type(lm.module).__name__
-    whole = _taken(lm, lm.arguments(lm.trial(1))[1])
+    whole = _first_pass(lm, lm.arguments(lm.trial(1))[1])
     key = "decoder_input_ids" if "decoder_input_ids" in whole else "input_ids"
     with at_rest(lm.module), torch.no_grad():
         plain = lm.outcome(call(lm.module, (), {**whole, "use_cache": False}, RunTaps([], {}, lm.modules)))
@@ -154,7 +155,7 @@ def _stepped(
         except Exception as error:
             error.add_note(f"This was at step {step} of the generation, a pass of {steps.words(step)}.")
             raise
-        ledger = tuple(_named(entry, here) for entry in taps.ledger())
+        ledger = tuple(replace(entry, place=here[entry.place]) for entry in taps.ledger())
         values = {here[there]: value for there, value in taps.values.items()}
         runs.append(Run(lm.outcome(output), values, ledger, place))
         token = choose(runs[-1].output).to(main.device)
@@ -168,10 +169,6 @@ def _stepped(
     return runs, torch.stack(chosen, 1)
 
 
-def _named(entry: Any, here: Mapping[Any, Site]) -> Any:
-    return type(entry)(here[entry.place], entry.fired, entry.old, entry.new)
-
-
 def _next(given: Mapping[str, Any], output: Any, cache: str, token: Tensor) -> dict[str, Any]:
     """How the module is called with one more token, given how it was called before and what that gave."""
     kwargs = {**given, cache: getattr(output, cache)}
@@ -182,7 +179,7 @@ def _next(given: Mapping[str, Any], output: Any, cache: str, token: Tensor) -> d
     return {**kwargs, "decoder_input_ids": token, "encoder_outputs": encoded}
 
 
-def _counted(lm: Any, prompt: Any, sites: Sequence[Site]) -> tuple[Any, Callable[[Any], Site]]:
+def _of_one_form(lm: Any, prompt: Any, sites: Sequence[Site]) -> tuple[Any, Callable[[Any], Site]]:
     """The prompts, and what a spelling means in them: a site whose position, where it has a name, is counted.
 
     Raises WrongPairs for prompts of several forms.
@@ -199,12 +196,12 @@ def _counted(lm: Any, prompt: Any, sites: Sequence[Site]) -> tuple[Any, Callable
 
     def place(spelling: Any) -> Site:
         site = lm.place(spelling)
-        return form.sites.get(site) or _counted(lm, prompt, [site])[1](site) if site.is_named else site
+        return form.sites.get(site) or _of_one_form(lm, prompt, [site])[1](site) if site.is_named else site
 
     return form.inputs, place
 
 
-def _taken(lm: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _first_pass(lm: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the first pass, with a cache. Raises WrongInput for what later passes would not be given."""
     unknown = [name for name in kwargs if name not in TAKEN]
     if unknown or "input_ids" not in kwargs:

@@ -42,6 +42,8 @@ def call(module: nn.Module, args: Any, kwargs: Any, taps: Taps, forwards: Forwar
             stack.enter_context(one.attached())
         output = module(*copied(args), **copied(kwargs))
     for one in every:
+        if one.failure is not None:  # the module caught it, and went on without what was to be written
+            raise one.failure
         one.check(type(module).__name__)
     return output
 
@@ -119,7 +121,7 @@ class Taps:
             here = [site for site in here if self.met[site] == 1]  # check() refuses a second call without an occurrence
             return self.visited(here, f"{path}:{end}", structure)
         except BaseException as failure:
-            self.failure = self.failure or failure  # the module may catch it and go on without the write
+            self.failure = self.failure or failure
             raise
 
     def visited(self, here: Sequence[Site], owner: str, structure: Any) -> Any:
@@ -128,8 +130,6 @@ class Taps:
 
     def check(self, owner: str) -> None:
         """Raise NotFired for a site that was not met, AmbiguousSite for one met in several calls."""
-        if self.failure is not None:
-            raise self.failure
         for site, times in self.met.items():
             calls = self.calls.get(site.path, 0)
             if times == 0 and calls == 0:
