@@ -39,6 +39,7 @@ html_static_path = ["_static"]
 html_css_files = ["interpose.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_context = {"default_mode": "auto"}  # without which the theme complains in the browser's console
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,

@@ -53,6 +53,12 @@ def test_no_page_asks_anything_of_a_network(site):
             assert not re.search(r"""(?:src|href|data)=["']?(?:https?:)?//""", tag), f"{name}: {tag}"
 
 
+def test_the_theme_finds_nothing_to_complain_of_when_a_page_is_first_opened(site):
+    for name, page in site.items():
+        assert all(mode == "auto" for mode in re.findall(r'data-default-mode="(.*?)"', page)), name
+    assert "data-default-mode" in site["index.html"]
+
+
 def test_the_first_page_tells_what_it_is_shows_a_picture_and_ten_lines(site):
     page = site["index.html"]
     assert page.index("carry what?") < page.index("<img") < page.index("complete mediator") < page.index("Read on")
