@@ -199,7 +199,18 @@ def test_prompts_and_answers_are_checked():
             ip.Prompted(lm, "x", wrong)
     with pytest.raises(errors.WrongInput) as refused:
         model.run({"town": "Rome"})
-    assert str(refused.value) == f"{capitals.PROMPT!r} does not fit {{'town': 'Rome'}}: name what stands in braces."
+    assert str(refused.value) == f"{capitals.PROMPT!r} has a part {{city}} that is given no value."
+
+
+def test_the_variables_of_a_text_are_positions_with_a_name():
+    lm = ip.LanguageModel(tiny.model(), tiny.tokenizer())
+    asked = ip.Prompted(lm, capitals.PROMPT, {"France": " France", "Italy": " Italy"})
+    (site,) = lm.residual(layers=[1], positions=["{city[-1]}"])
+    run = asked.run([{"city": "Paris"}, {"city": "New York"}], read=[site])
+    for i, city in enumerate(("Paris", "New York")):
+        text = capitals.PROMPT.format(city=city)
+        whole = lm.run(text, read=["layer 1"])["layer 1"]
+        assert torch.allclose(run[site][i], whole[0, lm.positions(text, city)[-1]], atol=1e-6)
 
 
 @pytest.mark.parametrize(

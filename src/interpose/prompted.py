@@ -11,18 +11,19 @@ from typing import Any
 import torch
 
 from .columns import is_column
-from .errors import WrongAnswers, WrongInput
+from .errors import WrongAnswers
 from .inputs import examples
 from .language import LanguageModel
 from .model import NOTHING, Model, Run
+from .named import Prompt, filled, numbered
 from .sites import Site
 
 
 class Prompted(Model[Site]):
     """A language model whose inputs are settings of variables, and whose output is a value, [pair].
 
-    prompt: how a setting becomes a prompt: a text with the names in braces, as in "{A} plus {B} is", or a function of
-        the setting, a dict, that gives a text or token ids. All prompts have equally many tokens.
+    prompt: how a setting becomes a prompt: a text with the names in braces, as in "{A} plus {B} is", which are then
+        positions with a name too; or a function of the setting, a dict, that gives a text or token ids.
     answers: the values that may be the outcome, each with its token: a text of one token, as {7: " seven"}, or an id.
         The output is the value whose token is likeliest among these, the first of them where several are.
 
@@ -81,10 +82,8 @@ class Prompted(Model[Site]):
         settings = [inputs] if single else examples(inputs)
         if not isinstance(self.prompt, str):
             return [self.prompt(setting) for setting in settings]
-        try:
-            return [self.prompt.format(**setting) for setting in settings]
-        except (KeyError, IndexError, TypeError):
-            raise WrongInput(f"{self.prompt!r} does not fit {settings[0]!r}: name what stands in braces.") from None
+        made = [filled(self.prompt, setting) for setting in settings]
+        return [Prompt.marked(text, numbered(spans)) for text, spans in made]
 
     def run(self, inputs: Any, *, read: Iterable[Any] = (), write: Mapping[Any, Any] = NOTHING) -> Run[Site]:
         """Run the language model on the prompts of these settings; see `LanguageModel.run`."""
