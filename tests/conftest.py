@@ -27,3 +27,19 @@ def _nothing_is_left_behind():
 
 def _global_state():
     return torch.is_grad_enabled(), torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Language models by architecture, built once."""
+    import interpose as ip
+    from architectures import build
+
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            made[kind] = ip.LanguageModel(build(kind))
+        return made[kind]
+
+    return get

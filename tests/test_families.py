@@ -15,19 +15,6 @@ pytestmark = pytest.mark.usefixtures("without_gradients")
 IDS = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90]])
 
 
-@pytest.fixture(scope="module")
-def models():
-    """Language models by architecture, built once."""
-    made = {}
-
-    def get(kind):
-        if kind not in made:
-            made[kind] = ip.LanguageModel(build(kind))
-        return made[kind]
-
-    return get
-
-
 @pytest.fixture
 def without_gradients():
     """Values that are read are compared, and nothing is learned."""

@@ -20,19 +20,6 @@ KEYED = [kind for kind in ATTENTIVE if kind != "deepseek_v3"]
 FUSED = ("gpt2", "llama", "gpt_neox", "gemma", "bert", "opt", "modernbert")
 
 
-@pytest.fixture(scope="module")
-def models():
-    """Language models by architecture, built once."""
-    made = {}
-
-    def get(kind):
-        if kind not in made:
-            made[kind] = ip.LanguageModel(build(kind))
-        return made[kind]
-
-    return get
-
-
 @pytest.fixture(autouse=True)
 def _without_gradients():
     with torch.no_grad():
