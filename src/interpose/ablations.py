@@ -73,14 +73,12 @@ class Ablated(Tabled):
     @cached_property
     def mean(self) -> Estimates:
         """The mean effect at each place, with its interval."""
-        found = Resampling(self.pairs.clusters()).ratio(self.effect, tol=10 * self.noise)
-        return exhaustive(found) if self.pairs.exhaustive else found
+        return over_pairs(self.pairs, self.effect, self.noise)
 
     @cached_property
     def size(self) -> Estimates:
         """The mean size of the effect at each place, with its interval."""
-        found = Resampling(self.pairs.clusters()).ratio(np.abs(self.effect), tol=10 * self.noise)
-        return exhaustive(found) if self.pairs.exhaustive else found
+        return over_pairs(self.pairs, np.abs(self.effect), self.noise)
 
     def notes(self) -> tuple[Warned, ...]:
         """What a reader should know beside the numbers."""
@@ -100,6 +98,12 @@ class Ablated(Tabled):
         interval = f"{100 * LEVEL:.0f} % interval"
         title = f"Ablation, {self.by}: {self.metric}, {self.model}, {len(self.pairs)} base inputs"
         return Table(title, ("place", "mean", interval, "mean size", interval + " of it"), rows, (*rest, *self.notes()))
+
+
+def over_pairs(pairs: Pairs, values: Floats, noise: float) -> Estimates:
+    """The mean of each column of values [pair, place], with its interval over pairs."""
+    found = Resampling(pairs.clusters()).ratio(values, tol=10 * noise)
+    return exhaustive(found) if pairs.exhaustive else found
 
 
 def ablate(

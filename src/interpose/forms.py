@@ -60,9 +60,10 @@ def forms(lm: Any, prompts: Sequence[Any], sites: Sequence[Site]) -> list[Form] 
     named = [site for site in sites if site.is_named]
     if not named and len({len(row) for row in ids}) <= 1:
         return None
+    names = _names(named)
     where: dict[tuple[Any, ...], list[int]] = {}
     for i, prompt in enumerate(prompts):
-        found = tuple(counted(lm, prompt, site.position) for site in named)
+        found = tuple(counted(lm, prompt, name) for name in names)
         where.setdefault((len(ids[i]), *found), []).append(i)
     return [
         Form(
@@ -70,7 +71,7 @@ def forms(lm: Any, prompts: Sequence[Any], sites: Sequence[Site]) -> list[Form] 
             len(ids),
             [ids[i] for i in rows],
             {site: site for site in sites}
-            | {site: replace(site, position=position) for site, position in zip(named, found, strict=True)},
+            | {site: replace(site, position=found[names.index(site.position)]) for site in named},
         )
         for (_, *found), rows in where.items()
     ]
@@ -125,10 +126,10 @@ def check_alike(
     """
     ours_are, theirs_are = names
     fixed = [site for site in sites if not isinstance(site.position, str) and _from_start(site.position)]
-    named = [site for site in sites if site.is_named]
+    names_of_parts = _names([site for site in sites if site.is_named])
     spanning = [s for s in sites if s.position in (None, EACH) or isinstance(lm.modules[s.path], Pattern)]
     unequal = []
-    for i, (ours, theirs) in enumerate(zip(base, source, strict=True) if fixed or named or spanning else ()):
+    for i, (ours, theirs) in enumerate(zip(base, source, strict=True) if fixed or names_of_parts or spanning else ()):
         sizes = [len(lm.token_ids(one) if isinstance(one, str) else one) for one in (ours, theirs)]
         unequal += [i] if sizes[0] != sizes[1] else []
         if fixed and sizes[0] != sizes[1] and (there := lm.of_prompt(fixed)):
@@ -136,12 +137,12 @@ def check_alike(
                 f"Pair {i}: {ours_are} has {sizes[0]} tokens and {theirs_are} {sizes[1]}, so that {there[0]} is not "
                 "the same place in both. Name the position, as in '{city}', or count it from the end."
             )
-        for site in named:
-            spans = [np.size(counted(lm, one, site.position)) for one in (ours, theirs)]
+        for name in names_of_parts:
+            spans = [np.size(counted(lm, one, name)) for one in (ours, theirs)]
             if spans[0] != spans[1]:
                 raise WrongPairs(
-                    f"Pair {i}: {site.position} is {spans[0]} tokens in {ours_are} and {spans[1]} in {theirs_are}. "
-                    f"Take one of them, '{str(site.position)[:-1]}[-1]}}', or choose words of as many tokens."
+                    f"Pair {i}: {name} is {spans[0]} tokens in {ours_are} and {spans[1]} in {theirs_are}. "
+                    f"Take one of them, '{name[:-1]}[-1]}}', or choose words of as many tokens."
                 )
     for i in unequal[:1] if spanning else ():
         with at_rest(lm.module), torch.no_grad():
@@ -191,6 +192,11 @@ def scores_of(given: Sequence[Form], parts: Sequence[Tensor]) -> Tensor:
 
 
 # -- small things ----------------------------------------------------------------------------------
+
+
+def _names(named: Sequence[Site]) -> list[Any]:
+    """The names of positions, each once: many sites stand at one, and to find it in a prompt takes its tokens."""
+    return list(dict.fromkeys(site.position for site in named))
 
 
 def _from_start(position: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .ablations import RowNoise, check_samples
+from .ablations import RowNoise, check_samples, over_pairs
 from .checks import checked, model_name
 from .effects import BATCH, check_pairs, check_question, grouped, listed
 from .errors import OverlappingWrites, WrongInput
@@ -21,7 +21,7 @@ from .metrics import Metric, Scored, name_of, score
 from .model import Model, Work, meet, read_all
 from .pairs import Pairs
 from .quantities import Warned
-from .statistics import LEVEL, Estimates, Floats, Resampling, exhaustive, number
+from .statistics import LEVEL, Estimates, Floats, number
 from .tables import Table, Tabled, some
 
 ROME = 3.0
@@ -68,16 +68,12 @@ class Traced(Tabled):
     @cached_property
     def total(self) -> Estimates:
         """The mean of what the noise does, with its interval over pairs."""
-        return self._over_pairs(self.te[:, None])
+        return over_pairs(self.pairs, self.te[:, None], self.noise)
 
     @cached_property
     def mean(self) -> Estimates:
         """The mean of what each place brings back, with its interval over pairs."""
-        return self._over_pairs(self.nie)
-
-    def _over_pairs(self, values: Floats) -> Estimates:
-        found = Resampling(self.pairs.clusters()).ratio(values, tol=10 * self.noise)
-        return exhaustive(found) if self.pairs.exhaustive else found
+        return over_pairs(self.pairs, self.nie, self.noise)
 
     def notes(self) -> tuple[Warned, ...]:
         """What a reader should know beside the numbers."""
