@@ -15,7 +15,7 @@ from interpose import errors
 from interpose.engine import attention as attending
 from interpose.engine.kept import STEP, Kept
 from interpose.engine.live import Batch
-from interpose.engine.packed import Packed, Unpacked, packed_rows
+from interpose.engine.packed import Packed, Unpacked, packed_rows, unlike
 from interpose.metrics import Scored
 from test_engine import ENGINES, agree, both, from_source, language_model, numbers, sites_of, token_pairs
 
@@ -211,13 +211,34 @@ def test_causal_attention_is_asked_from_the_first_token_that_differs(near, monke
     assert len(found.live.at) == sum(TOKENS - start for row, start in asked.items() if row >= BASE)
 
 
-def test_what_attention_gives_beside_its_output_is_whole():
+def test_what_attention_gives_beside_its_output_is_not_guessed():
     batch, whole = rows_like_base()
     q, (x,) = whole.unflatten(-1, (-1, 4)).transpose(1, 2), [packed_rows(batch, whole).along(1)]
     p = x.unflatten(-1, (-1, 4)).transpose(1, 2)
     expected, found = (attending.CPU(y, y, y, 0.0, True) for y in (q, p))
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(dense(ours), theirs)
+    torch.testing.assert_close(dense(found[0]), expected[0])
+    assert found[1].shape == expected[1].shape
+    assert found[1].dtype == expected[1].dtype
+    with pytest.raises(Unpacked, match="beside its output"):
+        dense(found[1] + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.int64])
+@pytest.mark.parametrize("start", [0, 1, 5, 7])
+def test_rows_are_unlike_their_base_rows_where_a_bit_is(dtype, start):
+    """Also where only a later number differs, the first one does for all, or what differs is the sign of a zero."""
+    base = (100 * torch.rand(2, 3, 8)).to(dtype)
+    owner = torch.tensor([1, 0, 1, 1])
+    rows = base[owner].clone()
+    assert not unlike(rows, base, owner).any()
+    rows[..., start] += 1
+    assert unlike(rows, base, owner).all()
+    rows[1, 2] = base[0, 2]
+    assert unlike(rows, base, owner).logical_not().nonzero().tolist() == [[1, 2]]
+    if dtype.is_floating_point:
+        zeros = torch.zeros(1, 1, 8, dtype=dtype)
+        assert unlike(-zeros, zeros, torch.tensor([0])).all()
+        assert not unlike(zeros + 0, zeros, torch.tensor([0])).any()
 
 
 # -- whole sweeps ------------------------------------------------------------------------------------------
@@ -253,6 +274,16 @@ def test_ragged_prompts_are_packed_too(kind, attention):
     metric = Scored(lambda out, pairs: out.logits[:, -1, 3], ip.Pairs(base, source))
     expected, found, work = both(network, base, from_source(network, source, sites), metric, ENGINES["all"])
     agree(expected, found)
+    assert "packed" in work.mechanisms, work.notes
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_passes_under_autocast_give_the_numbers_of_the_loop(attention):
+    lm, pairs = language_model("llama", attention=attention), token_pairs(4, shared=2)
+    writes = from_source(lm, pairs.source, sites_of(lm, "llama"))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found, work = both(lm, pairs.base, writes, Scored(ip.logit_difference, pairs), ENGINES["all"])
+    agree(expected, found, share=0.03)
     assert "packed" in work.mechanisms, work.notes
 
 
