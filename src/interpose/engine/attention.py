@@ -31,19 +31,22 @@ def attention(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     first = _first(given, ndim - 2) if func.overloadpacket is CPU else None
     if first is not None:
         live = Live(live.batch, 1, live.at.index_select(0, first.index_select(0, live.at).argsort(stable=True)))
-    beside: list[Any] = []
+    others: list[list[Tensor]] = []
 
     def attended() -> Iterator[tuple[Tensor, Tensor, int]]:
         for rows, start in _portions(live, sum(x.row_bytes for x in args[:3]), first):
             out, *more = func(**_part(given, rows, start))
-            beside.extend(() if beside else more)
+            if start:
+                base = live.batch.owner.index_select(0, rows)
+                more = [torch.cat([others[0][i].index_select(0, base)[..., :start], x], -1) for i, x in enumerate(more)]
+            others.append(more)
             yield rows, out.movedim(ndim - 2, 1), start
 
     asked = (live.count if first is None else live.base) * args[0].shape[-2]
     if first is not None:
         asked += int((args[0].shape[-2] - first.index_select(0, live.at)).sum())
     out = sifted(attended(), live.batch, ndim - 2, asked)
-    return out, *(_untold(x, live) for x in beside)
+    return out, *(_joined(parts, live) for parts in zip(*others, strict=True))
 
 
 def _first(given: dict[str, Any], axis: int) -> Tensor | None:
@@ -88,14 +91,8 @@ def _part(given: dict[str, Any], rows: Tensor, start: int) -> dict[str, Any]:
     return part
 
 
-def _untold(beside: Any, live: Live) -> Any:
-    """What attention gives beside its output, for its derivative: if it is by row, it is not kept."""
-    if not isinstance(beside, Tensor) or beside.ndim < 2 or len(beside) != live.batch.base:
-        return beside
-
-    def take(where: slice) -> Tensor:
-        if where != slice(0, 1):  # which is asked for its form
-            raise Unpacked("what attention gives beside its output is used")
-        return beside[where]
-
-    return Packed(take, live, 0)
+def _joined(parts: Sequence[Any], live: Live) -> Any:
+    """What rows gave beside the output, by row if it is."""
+    first = parts[0]
+    by_row = isinstance(first, Tensor) and first.ndim > 1 and len(first) == live.batch.base
+    return Packed(torch.cat(list(parts)), live, 0) if by_row else first

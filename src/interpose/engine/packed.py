@@ -187,27 +187,17 @@ def sifted(parts: Iterable[tuple[Tensor, Tensor, int]], batch: Batch, axis: int,
     kept = base.new_empty(most, *shape)
     kept[:count] = base.reshape(-1, *shape)
     for rows, values, start in parts:
-        differs = unlike(values, base[:, start:], batch.owner.index_select(0, rows)).view(-1)
-        places = (rows[:, None] * each + torch.arange(start, each, device=rows.device)).view(-1)
-        found = values.reshape(-1, *shape)
-        if not bool(differs.all()):
-            chosen = differs.nonzero()[:, 0]
-            found, places = found.index_select(0, chosen), places.index_select(0, chosen)
-        kept[count : count + len(found)] = found
-        count += len(found)
-        at.append(places)
+        row, entry = unlike(values, base[:, start:], batch.owner.index_select(0, rows)).nonzero().unbind(1)
+        chosen = row * values.shape[1] + entry
+        torch.index_select(values.reshape(-1, *shape), 0, chosen, out=kept[count : count + len(chosen)])
+        count += len(chosen)
+        at.append(rows.index_select(0, row) * each + start + entry)
     return Packed(kept[:count], Live(batch, each, torch.cat(at)), axis)
 
 
 def unlike(rows: Tensor, base: Tensor, owner: Tensor) -> Tensor:
-    """[row, entry]: where rows [row, entry, ...] differ from their base rows in a bit.
-
-    If all of them start with NaN, all count as different: that costs work, and changes nothing.
-    """
-    ours, theirs = (x.reshape(*x.shape[:2], -1) for x in (rows, base))
-    if ours.shape[-1] and bool((first := ours[..., 0] != theirs[..., 0].index_select(0, owner)).all()):
-        return first  # most that differ do so in their first number
-    differs = _words(ours) != _words(theirs.index_select(0, owner))
+    """[row, entry]: where rows [row, entry, ...] differ from their base rows in a bit."""
+    differs = _words(rows) != _words(base.index_select(0, owner))
     if differs.shape[-1] % 8 == 0 and differs.shape[-1]:
         return differs.view(torch.int64).amax(-1) != 0
     return differs.any(-1)
