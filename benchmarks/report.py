@@ -133,14 +133,15 @@ def _work(one: Case) -> list[str]:
 
 def _memory(one: Case) -> list[str]:
     lines = [
-        "| what | pairs | sites | largest batch | peak growth | values read |",
+        "| what | pairs | sites | largest batch | peak growth: median (min to max) | values read |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in one["rows"]:
         if "failed" in row:
             lines.append(f"| {row['name']} | | | | failed: `{row['failed']}` | |")
             continue
-        sizes = " | ".join(f"{row[name] / 1e6:.0f} MB" for name in ("grown", "read"))
+        grown, least, most, read = (f"{size / 1e6:.0f}" for size in (row["grown"], *row["spread"], row["read"]))
+        sizes = f"{grown} MB ({least} to {most}) | {read} MB"
         lines.append(f"| {row['name']} | {row['pairs']} | {row['cells'] or '-'} | {row['rows']} | {sizes} |")
     return lines
 

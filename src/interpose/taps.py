@@ -150,14 +150,18 @@ class Taps:
 
 
 class RunTaps(Taps):
-    """The reads and writes of one run, the same for all its rows."""
+    """The reads and writes of one run, the same for all its rows; keep: what is kept of what a site holds, a copy."""
 
     def __init__(
-        self, reads: Sequence[Site], writes: Mapping[Site, Callable[[Any], Any]], modules: Mapping[str, nn.Module]
+        self,
+        reads: Sequence[Site],
+        writes: Mapping[Site, Callable[[Any], Any]],
+        modules: Mapping[str, nn.Module],
+        keep: Callable[[Site, Tensor], Any] = lambda site, held: held.clone(),
     ) -> None:
         super().__init__([*writes, *reads], modules)
-        self.reads, self.writes = set(reads), writes
-        self.values: dict[Site, Tensor] = {}
+        self.reads, self.writes, self.keep = set(reads), writes, keep
+        self.values: dict[Site, Any] = {}
         self.changes: dict[Site, tuple[Tensor, Tensor]] = {}
         self.made: list[tuple[Tensor, int, Site]] = []  # tensors that hold a write, as they were when it was made
         self.differentiable = torch.is_grad_enabled()
@@ -173,7 +177,7 @@ class RunTaps(Taps):
                 structure = exchange(structure, leaf, new)
         for site in here:
             if site in self.reads:
-                self.values[site] = site.get(choose(structure, site.leaf, owner)[1]).clone()
+                self.values[site] = self.keep(site, site.get(choose(structure, site.leaf, owner)[1]))
         return structure
 
     def _refuse_overlap(self, site: Site, tensor: Tensor) -> None:

@@ -55,19 +55,26 @@ class Group:
         return [site for write in self.writes for site in write.sites]
 
 
-def changing(number: int, sites: Mapping[Site, Callable[[Any], Any]], base: Mapping[Site, Tensor], size: int) -> Write:
-    """A write with the examples whose value it changes, given what the base run holds at its sites."""
-    whole = False
-    changed = torch.zeros(size, dtype=torch.bool)
-    for site, intervention in sites.items():
-        held = base[site]
-        if isinstance(intervention, Set) and _fits(intervention.value, held):
-            value = intervention.value
-            differs = held != (value.to(held) if isinstance(value, Tensor) else value)
-            changed |= differs.reshape(size, -1).any(1).cpu() if held.numel() else changed
-        else:
-            whole = True
-    return Write(number, sites, torch.arange(size) if whole else changed.nonzero()[:, 0], whole)
+def changed_by(intervention: Callable[[Any], Any], held: Tensor) -> Tensor | None:
+    """[row]: whether an intervention changes what a site holds there; None where it is a function of what it finds."""
+    if not isinstance(intervention, Set) or not _fits(intervention.value, held):
+        return None
+    value = intervention.value
+    differs = held != (value.to(held) if isinstance(value, Tensor) else value)
+    return differs.reshape(len(held), -1).any(1) if held.numel() else differs.new_zeros(len(held))
+
+
+def changing(
+    number: int, sites: Mapping[Site, Callable[[Any], Any]], changed: Sequence[Tensor | None], size: int
+) -> Write:
+    """A write with the examples in which it changes something, given what `changed_by` says at each of its sites."""
+    known = [rows for rows in changed if rows is not None]
+    if len(known) < len(changed):
+        return Write(number, sites, torch.arange(size), whole=True)
+    cells = torch.zeros(size, dtype=torch.bool)
+    for rows in known:
+        cells |= rows.cpu() if len(rows) == size else bool(rows.any())
+    return Write(number, sites, cells.nonzero()[:, 0], whole=False)
 
 
 def entry_of(write: Write, probe: Probe) -> int:
@@ -204,7 +211,7 @@ def _parted(clocks: list[int], parts: int) -> list[list[int]]:
 def _fits(value: Any, held: Tensor) -> bool:
     if isinstance(value, Tensor):
         return value.shape == held.shape and held.ndim > 0
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and held.ndim > 0
 
 
 def is_memory(error: BaseException) -> bool:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..model import Work, untold
+from ..sites import Site
 from ..structures import tensors
 from ..taps import NotByRow, RunTaps, call
 from .attempt import attempt
 from .axes import Deviated
 from .cone import find_last_only, find_unreachable
 from .packed import Unpacked
-from .plan import Write, budget_rows, changing, grouped
+from .plan import Write, budget_rows, changed_by, changing, grouped
 from .probe import SMALL, Given, Probe, Refused, operations, probe
 from .question import Engine, Interventions, Means, Mismatch, Subject, Sweep
 from .readout import readout_of
@@ -35,8 +36,15 @@ def swept(
     The score of a row is that of the plain base run, and the distance from the row's base row in its pass: what batches
     of other shapes differ by cancels, and a write that changes nothing has the score of the base run itself.
     """
-    sites = list(dict.fromkeys(site for write in writes for site in write))
-    taps = RunTaps(sites, {}, subject.modules)
+    written: dict[Site, dict[int, Callable[[Any], Any]]] = {}
+    for j, write in enumerate(writes):
+        for site, intervention in write.items():
+            written.setdefault(site, {})[j] = intervention
+
+    def changed(site: Site, held: Tensor) -> dict[int, Tensor | None]:
+        return {j: changed_by(intervention, held) for j, intervention in written[site].items()}
+
+    taps = RunTaps(list(written), {}, subject.modules, keep=changed)
     outcome = subject.outcome(call(subject.module, *arguments, taps))
     anchor = metric(outcome)
     if not isinstance(anchor, Tensor) or anchor.ndim != 1 or not len(anchor):
@@ -46,8 +54,9 @@ def swept(
     if not (held := tensors(outcome)) or any(not x.ndim or len(x) != len(anchor) for x in held.values()):
         raise Refused("the first axis of the output is not the example")
     sweep = Sweep(subject, given, metric, anchor, engine, Work(forwards=1, rows=len(anchor)))
-    planned = [changing(j, write, taps.values, len(anchor)) for j, write in enumerate(writes)]
-    del outcome, held, taps  # what the plain run gave and read is not kept
+    known = taps.values
+    planned = [changing(j, write, [known[site][j] for site in write], len(anchor)) for j, write in enumerate(writes)]
+    del outcome, held  # what the plain run gave is not kept
     live = [write for write in planned if len(write.cells)]
     tick = getattr(metric, "tick", untold)
     tick(len(planned) - len(live))
