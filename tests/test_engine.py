@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -490,6 +491,39 @@ def test_a_pass_that_does_not_fit_is_halved_and_that_is_said(name):
             network.sweep(base, writes, metric=metric)
     finally:
         Cramped.most = 20
+
+
+@pytest.mark.parametrize(("most", "said"), [(7, ["50 pairs", "25 pairs", "13 pairs"]), (40, ["50 pairs"])])
+def test_pairs_that_do_not_fit_together_are_measured_in_parts_and_that_is_said(monkeypatch, tmp_path, most, said):
+    """Whatever fails for want of memory: one pass for all, the checks, plain runs, or passes."""
+    network = ip.Network(seeded(Cramped))
+    pairs = ip.Pairs(numbers(120, 4), numbers(120, 4, seed=1))
+    sites = [*(network.site("first", units=i) for i in range(4)), network.site("second", cut=("the middle", 1))]
+    asked = {"batch_size": 50, "progress": True, "store": tmp_path}
+    monkeypatch.setattr(Cramped, "most", 10**6)
+    expected = ip.effects(network, pairs, sites, ip.value, batch_size=50)
+    ticks = []
+
+    @contextmanager
+    def bar(total, progress):
+        ticks.clear()
+        yield ticks.append
+        assert sum(ticks) == pytest.approx(total) and min(ticks, default=1) > 0
+
+    monkeypatch.setattr(ip.measure, "bar", bar)
+    monkeypatch.setattr(Cramped, "most", most)
+    with pytest.warns(errors.ReplayMismatch) as told:
+        found = ip.effects(network, pairs, sites, ip.value, **asked)
+    for name in ("ybb", "yss", "ybs", "ysb", "response"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-10)
+    texts = [f"{few} do not fit into memory together. They are made in two halves." for few in said]
+    assert [text for text in map(str, (w.message for w in told)) if "together" in text] == texts
+    assert [note for note in found.work.notes if "together" in note] == texts
+    monkeypatch.setattr(Cramped, "most", 0)
+    again = ip.effects(network, pairs, sites, ip.value, **asked)  # all of it is kept
+    np.testing.assert_array_equal(again.ybs, found.ybs)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        ip.effects(network, pairs[:5], sites, ip.value)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -296,6 +296,9 @@ def test_a_packed_sweep_does_no_product_twice():
             lm.sweep(pairs.base, writes, metric=metric)
         counts[name] = counter.get_total_flops()
         assert ("packed" in work[-1].mechanisms) == (name == "packed")
+        assert {"cone", "columns"} <= set(
+            work[-1].mechanisms
+        )  # a search that fails would leave them out, and say nothing
     assert counts["packed"] <= 1.02 * counts["not"]
     assert work[0].flops <= counts["packed"]  # what the passes say of themselves; checks come on top
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import BrokenCut, NotRepeatable, WrongMetric, WrongPairs
+from .errors import BrokenCut, NotRepeatable, WrongMetric, WrongPairs, is_memory
 from .grid import Group
 from .inputs import count, examples, join, key, take
 from .interventions import Set
@@ -44,8 +44,21 @@ def checked(
         noise = noise_floor(counted, few, groups, metric, unlike=None if few is unlike else unlike)
     else:
         noise = known.work.noise
-    check_cuts(counted, pairs[:batch_size], groups, metric, max(tol or 0.0, 10 * noise))
+    few = pairs[:batch_size]
+    while not _fits(lambda few=few: check_cuts(counted, few, groups, metric, max(tol or 0.0, 10 * noise)), few):
+        few = few[: -(-len(few) // 2)]
     return noise, counted.work
+
+
+def _fits(check: Callable[[], None], pairs: Pairs) -> bool:
+    """Whether a check of some pairs was made, or else ran out of memory and can be made of fewer."""
+    try:
+        check()
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory(error) or len(pairs) == 1:
+            raise
+        return False
+    return True
 
 
 def noise_floor(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import torch
+
 
 class InterposeError(Exception):
     """The base of every error that interpose raises on purpose."""
@@ -108,6 +110,11 @@ class ReplayMismatch(UserWarning):
 
 class Interrupted(UserWarning):
     """A measurement was stopped early: its result is over the pairs that were finished."""
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an error, whoever raised it, says that something did not fit into memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def suggest(wrong: object, choices: Iterable[object], most: int = 12) -> str:

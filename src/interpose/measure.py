@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from .checks import change_of, checked
-from .errors import Interrupted
+from .errors import Interrupted, ReplayMismatch, is_memory
 from .grid import Group
 from .identity import question
 from .interventions import Set
 from .metrics import Metric, Scored, score
 from .model import Model, Run, Work
 from .pairs import Pairs
-from .progress import bar
+from .progress import Once, bar
 from .statistics import Floats
 from .store import Block, Store, merged, remaining
 
@@ -119,11 +119,46 @@ def _fresh(
     asked: Asked,
 ) -> Iterator[Block]:
     """The batches that are left, one after the other; the first may be there already."""
+    most = max(map(len, left), default=1)
     for number, index in enumerate(left):
         block = first if number == 0 else _at_once(model, pairs, index, groups, metric, asked)
         if block is not None:
             tick((1 + asked.both) * len(groups))
-        yield block or _one_by_one(model, pairs, index, groups, metric, tick, asked)
+            yield block
+        else:
+            most = yield from _that_fit(model, pairs, index, groups, metric, tick, asked, most=most)
+
+
+def _that_fit(
+    model: Model[Any],
+    pairs: Pairs,
+    index: Sequence[int],
+    groups: Sequence[Group],
+    metric: Metric,
+    tick: Callable[[float], object],
+    asked: Asked,
+    *,
+    most: int,
+) -> Generator[Block, None, int]:
+    """The pairs at index, at most so many at a time; half as many from where they do not fit into memory on.
+
+    Returns how many fit.
+    """
+    told, done, said = Once(tick), 0, Work()
+    while done < len(index):
+        part, before = index[done : done + most], told.so_far
+        try:
+            block = _one_by_one(model, pairs, part, groups, metric, told.scaled(len(part) / len(index)), asked)
+        except (RuntimeError, MemoryError) as error:
+            if not is_memory(error) or len(part) == 1:
+                raise
+            most, told.so_far = -(-len(part) // 2), before
+            said += Work(notes=(f"{len(part)} pairs do not fit into memory together. They are made in two halves.",))
+            warnings.warn(said.notes[-1], ReplayMismatch, stacklevel=5)
+        else:
+            yield replace(block, work=said + block.work)
+            done, said = done + len(part), Work()
+    return most
 
 
 def _gather(fresh: Iterator[Block], blocks: list[Block], kept: Store | None, size: int) -> tuple[str, ...]:

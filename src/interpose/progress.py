@@ -24,3 +24,20 @@ def bar(total: int, progress: bool | None, *, unit: str = "run") -> Iterator[Cal
         yield shown_bar.update
     finally:
         shown_bar.close()
+
+
+class Once:
+    """Progress that is told of once, also where a part is done again: set `so_far` back, and it is told from there."""
+
+    def __init__(self, tick: Callable[[float], object]) -> None:
+        self.tick, self.so_far, self.most = tick, 0.0, 0.0
+
+    def __call__(self, part: float) -> None:
+        self.so_far += part
+        if self.so_far > self.most:
+            self.tick(self.so_far - self.most)
+            self.most = self.so_far
+
+    def scaled(self, share: float) -> Callable[[float], None]:
+        """What to tell of something that is this share of one."""
+        return lambda part: self(share * part)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import is_memory
 from ..model import Work
 from ..structures import mapped, tensors
 from ..taps import RunTaps, call
 from .axes import first_axis, rows_of
 from .events import Key, Recorder
 from .passes import Conductor, Rows, handed_out, laid_out, run_conducted, run_packed, run_plain, touched
-from .plan import Group, Write, budget_rows, entry_of, grouped, halved, is_memory, portions
+from .plan import Group, Write, budget_rows, entry_of, grouped, halved, portions
 from .question import Means, Sweep
 from .skip import Comparison, Known
 from .spot import Cell, check_cells, culprit, sampled

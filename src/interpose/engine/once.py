@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InterposeError
+from ..errors import InterposeError, is_memory
 from ..featurizers import NEURONS
 from ..metrics import Scored
 from ..model import Floats, FourRuns, Work
@@ -196,6 +196,10 @@ def four_runs(
         return _Pass(subject, ours, theirs, sites, metric, blocks, plans).four_runs(check)
     except (Refused, Unlike, NotByRow, InterposeError):
         return None
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory(error):
+            raise
+        return None  # runs that are made one after another need less of it
 
 
 class _Pass:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import is_memory
 from ..sites import Site
 from ..structures import mapped, tensors
 from ..taps import Change, RowTaps, RowWrite, call
@@ -19,7 +20,7 @@ from .events import Key, products
 from .kept import joined
 from .live import Batch
 from .packed import Packed, Unpacked
-from .plan import Write, cells_in, is_memory
+from .plan import Write, cells_in
 from .probe import Given, Probe
 from .skip import Comparison
 from .subject import Subject

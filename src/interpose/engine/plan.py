@@ -212,8 +212,3 @@ def _fits(value: Any, held: Tensor) -> bool:
     if isinstance(value, Tensor):
         return value.shape == held.shape and held.ndim > 0
     return isinstance(value, int | float) and not isinstance(value, bool) and held.ndim > 0
-
-
-def is_memory(error: BaseException) -> bool:
-    """Whether something did not fit into memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

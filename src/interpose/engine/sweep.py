@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..model import Work, untold
+from ..progress import Once
 from ..sites import Site
 from ..structures import tensors
 from ..taps import NotByRow, RunTaps, call
@@ -72,7 +73,7 @@ def swept(
 
 def _by_the_best_means(sweep: Sweep, live: list[Write], scores: Tensor, tick: Callable[[float], object]) -> Tensor:
     failed: Exception | None = None
-    told = _Told(tick)
+    told = Once(tick)
     for means, reachable in _ladder(sweep, live):
         told.so_far = 0.0
         told(len(live) - len(reachable))
@@ -92,19 +93,6 @@ def _by_the_best_means(sweep: Sweep, live: list[Write], scores: Tensor, tick: Ca
     if sweep.given.size > 1 and not isinstance(failed, NotByRow):  # alone in its batch, an example may be so on purpose
         sweep.tell(f"{failed} This sweep makes one run a write.")
     raise Refused(str(failed))
-
-
-class _Told:
-    """Progress that is told of once, also where a part is done again with fewer savings."""
-
-    def __init__(self, tick: Callable[[float], object]) -> None:
-        self.tick, self.so_far, self.most = tick, 0.0, 0.0
-
-    def __call__(self, part: float) -> None:
-        self.so_far += part
-        if self.so_far > self.most:
-            self.tick(self.so_far - self.most)
-            self.most = self.so_far
 
 
 def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[tuple[Means, list[Write]]]:
