@@ -43,3 +43,12 @@ def models():
         return made[kind]
 
     return get
+
+
+@pytest.fixture
+def every_saving(monkeypatch):
+    """Sweeps use all savings, however small the network."""
+    from interpose.engine import sweep
+
+    monkeypatch.setattr(sweep, "SMALL", 0)
+    monkeypatch.setattr(sweep, "SMALLEST", 0)

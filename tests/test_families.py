@@ -8,6 +8,7 @@ from torch import nn
 import interpose as ip
 from architectures import CONFIGS, MASKED, NO_ATTENTION, ONE_LIST, build
 from interpose import errors
+from interpose.metrics import Scored
 
 EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3", "llama4")
 LATENT = ("deepseek_v3",)
@@ -171,7 +172,10 @@ def test_what_comes_before_a_block_is_what_the_block_before_gave(models, kind):
 
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "llama", "gemma2", "bloom", "falcon_new", "olmo2", "codegen"])
 @pytest.mark.parametrize("part", ["attentions", "mlps", "queries", "keys", "values", "neurons"])
-def test_sweeps_give_what_one_run_a_write_gives(models, kind, part):
+@pytest.mark.parametrize("saving", ["what pays", "every_saving"])
+def test_sweeps_give_what_one_run_a_write_gives(models, kind, part, saving, request):
+    if saving == "every_saving":
+        request.getfixturevalue(saving)
     lm = models(kind)
     sites = getattr(lm, part)(layers=[0, 2], positions=[1, 4])[:: 17 if part == "neurons" else 1]
     donor = lm.run(IDS, read=sites)
@@ -181,6 +185,29 @@ def test_sweeps_give_what_one_run_a_write_gives(models, kind, part):
     slow = ip.LanguageModel(lm.module, engine="full").sweep(base, writes, metric=lambda o: o[:, 7] - o[:, 11])
     scale = float(lm.run(base).output.abs().max())
     assert torch.allclose(fast, slow, atol=1e-5 * scale) and float(fast.std(0).max()) > 0
+
+
+@pytest.mark.usefixtures("every_saving")
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_sweeps_with_every_saving_give_what_one_run_a_write_gives(models, kind):
+    """The residual stream of every architecture; and which of them go through whole passes packed."""
+    lm = models(kind)
+    sites = lm.residual(positions=[1, 4])
+    base = IDS.flip(0)
+    donor = lm.run(IDS, read=sites)
+    writes = [{site: ip.Set(donor[site])} for site in sites]
+    work = []
+    metric = Scored(lambda output, pairs: output[:, 7] - output[:, 11], ip.Pairs(base, IDS), record=work.append)
+    fast = lm.sweep(base, writes, metric=metric)
+    slow = ip.LanguageModel(lm.module, engine="full").sweep(base, writes, metric=metric)
+    scale = float(lm.run(base).output.abs().max())
+    assert torch.allclose(fast, slow, atol=1e-5 * scale) and float(fast.std(0).max()) > 0
+    assert "compare and skip" in work[0].mechanisms, work[0].notes
+    assert ("packed" in work[0].mechanisms) == (kind not in NOT_PACKED), work[0].notes
+
+
+NOT_PACKED = ("falcon", "falcon_new", "bloom", "llama4", "deepseek_v3", "mamba")
+"""Architectures with operations between their modules of which it is not known that they treat tokens one by one."""
 
 
 def test_a_shared_key_is_the_keys_of_its_group_where_they_are_apart(models):

@@ -80,6 +80,7 @@ ORDER = [
     "engine.packing",
     "engine.skip",
     "engine.probe",
+    "engine.watch",
     "engine.readout",
     "engine.subject",
     "engine.plan",

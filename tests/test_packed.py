@@ -69,6 +69,7 @@ OPERATIONS = {
     "heads": lambda x: x.view(len(x), TOKENS, 2, 4).transpose(1, 2).softmax(-1).transpose(1, 2).reshape(x.shape),
     "scores": lambda x: (x @ x.transpose(1, 2)).softmax(-1) @ x,
     "split": lambda x: torch.cat([-x.chunk(2, -1)[1], x.chunk(2, -1)[0]], -1),
+    "stacked": lambda x: torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2) + torch.stack([x, -x], 1)[:, 1],
     "tokens beside": lambda x: torch.cat([x[:, 1:], x[:, :1]], 1),
     "some tokens": lambda x: x[:, 1:4] * x[:, :3],
     "every other token": lambda x: x[:, ::2],
@@ -126,6 +127,7 @@ REFUSED = {
     "some rows": lambda x: x[1:],
     "rows elsewhere": lambda x: x.transpose(0, 1),
     "rows beside": lambda x: torch.cat([x, x]),
+    "rows stacked": lambda x: torch.stack([x, x]),
     "all numbers": lambda x: x.sum(),
     "a number": lambda x: float(x.sum()),
     "in place": lambda x: x.add_(1),
@@ -285,7 +287,8 @@ def test_packed_passes_under_autocast_give_the_numbers_of_the_loop(attention):
 
 
 def test_a_packed_sweep_does_no_product_twice():
-    lm, pairs = language_model("llama", layers=4, vocab_size=400), token_pairs(24, 10, vocabulary=400)
+    lm = language_model("llama", layers=4, vocab_size=400, attention="sdpa")
+    pairs = token_pairs(24, 10, vocabulary=400)
     writes = from_source(lm, pairs.source, [s for whole in lm.residual() for s in whole.positions(10)])
     work = []
     metric = Scored(ip.logit_difference, pairs, record=work.append)
@@ -300,7 +303,7 @@ def test_a_packed_sweep_does_no_product_twice():
             work[-1].mechanisms
         )  # a search that fails would leave them out, and say nothing
     assert counts["packed"] <= 1.02 * counts["not"]
-    assert work[0].flops <= counts["packed"]  # what the passes say of themselves; checks come on top
+    assert 0.9 * counts["packed"] <= work[0].flops <= counts["packed"]  # the search for the cone comes on top
 
 
 class Block(nn.Module):
@@ -330,7 +333,7 @@ class CouplesRows(Block):
 
 class Chooses(Block):
     def middle(self, x):
-        return x if bool((x[:, 0] > 9).any()) else 2 * x
+        return x if bool((x[:, 0] > 0.5).any()) else 2 * x
 
 
 class InPlace(Block):
@@ -341,7 +344,7 @@ class InPlace(Block):
 
 
 class GoesOn(Block):
-    """Does without what it may not do, and says nothing."""
+    """Looks at a number of the whole batch, does without it where it may not, and says nothing."""
 
     def middle(self, x):
         try:
@@ -356,7 +359,26 @@ class Keeps(Block):
         return self.kept * 2
 
 
-LIARS = {CouplesTokens: True, Keeps: True, Chooses: True, CouplesRows: False, InPlace: False, GoesOn: False}
+class Tries(Block):
+    """Does without what may not be done with a packed tensor, and says nothing."""
+
+    def middle(self, x):
+        try:
+            return x * torch.linalg.inv(torch.eye(4, dtype=x.dtype) + 0 * x[:1, :4]).new_ones(1)
+        except Exception:  # noqa: BLE001 - it is as careless as that
+            return x + 1
+
+
+LIARS = {
+    CouplesTokens: True,
+    Keeps: False,
+    InPlace: False,
+    Tries: False,
+    CouplesRows: None,
+    Chooses: None,
+    GoesOn: None,
+}
+"""Whether they run packed; None where every row depends on the others, so that one run a write is made."""
 
 
 @pytest.mark.parametrize("kind", LIARS, ids=lambda kind: kind.__name__)
@@ -377,9 +399,8 @@ def test_a_module_that_is_not_what_it_seems_gives_the_loops_numbers(kind):
         assert "packed" in work[-1].mechanisms, work[-1].notes
     elif work:
         assert "packed" not in work[-1].mechanisms
-        alone = work[-1].mechanisms == ("one run a write",)  # where rows depend on each other
-        assert alone == (kind is CouplesRows)
-        assert alone or any(note.startswith("Not packed: ") for note in work[-1].notes)
+        assert (work[-1].mechanisms == ("one run a write",)) == (LIARS[kind] is None)
+        assert LIARS[kind] is None or any(note.startswith("Not packed: ") for note in work[-1].notes)
 
 
 def test_writes_from_which_nothing_is_read_are_not_run():

@@ -10,7 +10,6 @@ from transformers.models.gpt2 import modeling_gpt2
 import interpose as ip
 from architectures import CONFIGS, MASKED, NO_ATTENTION, ONE_LIST, PARALLEL, build
 from interpose import errors
-from interpose.engine import sweep as engine_sweep
 from interpose.windows import Between, Window
 
 IDS = torch.tensor([[5, 17, 42, 8, 23], [31, 2, 64, 12, 90]])
@@ -24,13 +23,6 @@ FUSED = ("gpt2", "llama", "gpt_neox", "gemma", "bert", "opt", "modernbert")
 def _without_gradients():
     with torch.no_grad():
         yield
-
-
-@pytest.fixture
-def every_saving(monkeypatch):
-    """Sweeps use all savings, however small the network."""
-    monkeypatch.setattr(engine_sweep, "SMALL", 0)
-    monkeypatch.setattr(engine_sweep, "SMALLEST", 0)
 
 
 def whole(site):

@@ -139,9 +139,10 @@ class Work:
     """What a sweep cost, and how it was run.
 
     mechanisms: which savings were in force, in words; forwards: passes through the model, and rows: what they held
-    together; flops: predicted for the matrix products, multiply-add = 2; noise: the largest distance of an untouched
-    row of a pass from the plain run, in the metric's units; unreachable: the writes (by their number in the sweep) from
-    which nothing leads to what the metric reads; notes: what a reader should know.
+    together; flops: predicted for the layers' matrix products, multiply-add = 2, 0 where they are too few to be
+    counted; noise: the largest distance of an untouched row of a pass from the plain run, in the metric's units;
+    unreachable: the writes (by their number in the sweep) from which nothing leads to what the metric reads; notes:
+    what a reader should know.
     """
 
     mechanisms: tuple[str, ...] = ()

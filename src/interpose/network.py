@@ -44,6 +44,7 @@ from .units import (
     is_layer,
     is_leaf,
     is_neural,
+    plain_tensors,
     refuse_uninspectable,
     unsteady,
 )
@@ -239,7 +240,7 @@ class Network(Model[Site]):
         checked = [checked_writes(self, write) for write in writes]
         sites = list(dict.fromkeys(site for write in checked for site in write))
         shown, notes = self.shown(sites)
-        with torch.no_grad(), opened(shown):
+        with plain_tensors(), opened(shown):
             if notes:
                 getattr(metric, "record", untold)(Work(notes=notes))
             reason = "engine='full'"
@@ -271,7 +272,7 @@ class Network(Model[Site]):
         except InterposeError:
             return None
         shown, notes = self.shown(sites)
-        with torch.no_grad(), opened(shown):
+        with plain_tensors(), opened(shown):
             found = four_runs(self, ours, theirs, sites, metric, self._plans, check=self.engine == ALL)
         return found and replace(found, work=found.work + Work(notes=notes))
 

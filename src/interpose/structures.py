@@ -121,6 +121,16 @@ def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= share * torch.maximum(one.abs().max(), other.abs().max()))
 
 
+WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers by their bytes."""
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """The same tensor as whole numbers, equal where its bits are: 0.0 is not -0.0 there, and NaN is itself."""
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return real.view(WHOLE[real.element_size()])
+
+
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was changed in place; inference tensors do not count."""
     return 0 if tensor.is_inference() else tensor._version

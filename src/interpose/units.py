@@ -144,6 +144,13 @@ def refuse_recomputed(where: object) -> None:
 
 
 @contextmanager
+def plain_tensors() -> Iterator[None]:
+    """No gradients, and tensors that count how often they are changed in place, also where inference mode is on."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextmanager
 def plain_attention() -> Iterator[None]:
     """torch's fused transformer layers switched off: they bypass the modules inside them. Restored afterwards."""
     before = torch.backends.mha.get_fastpath_enabled()

@@ -81,12 +81,19 @@ def _part(given: dict[str, Any], rows: Tensor, start: int) -> dict[str, Any]:
     query = given["query"]
     part = {name: x.of(rows) if isinstance(x, Packed) else x for name, x in given.items() if name != "query"}
     part["query"] = query.of(rows, start)
+    for name in ("query", "key", "value"):  # torch sees to it before it chooses a kernel
+        part[name] = part[name] if part[name].stride(-1) == 1 else part[name].contiguous()
     mask = given.get("attn_mask")
     if start:
         tokens = query.shape[-2]
         later = torch.full((tokens, tokens), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
         return part | {"is_causal": False, "attn_mask": later[start:].expand(len(rows), 1, -1, -1)}
-    if isinstance(mask, Tensor) and not isinstance(mask, Packed) and mask.ndim and len(mask) == len(query):
+    if (
+        isinstance(mask, Tensor)
+        and not isinstance(mask, Packed)
+        and mask.ndim == query.ndim
+        and len(mask) == len(query)
+    ):
         part["attn_mask"] = mask[:1].expand(len(rows), *mask.shape[1:])  # one for all rows
     return part
 

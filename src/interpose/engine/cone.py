@@ -19,9 +19,9 @@ from .passes import Conductor, handed_out, laid_out, only_base, run_conducted, t
 from .plan import Write, entry_of
 from .probe import Probe
 from .readout import Readout
+from .skip import LARGE
 from .subject import Subject
 
-LARGE = 1e3
 PATIENCE = 4
 """How many calls in a row, from the last one back, may matter at every token before the search ends."""
 

@@ -25,7 +25,8 @@ class Event:
     """One call of a module.
 
     parent: the number of the call it happened in; start, end: when it began and ended, on a clock that counts both.
-    steady: whether nothing came of it but its output, so that handing out that output is as good as calling it.
+    steady: whether nothing came of it but its output, so that handing out that output is as good as calling it;
+    leaves: whether it left something in its module.
     output: a copy of what it gave, where that was to be kept; flops: of its own matrix products, multiply-add = 2;
     size, size_taken: the bytes of the largest tensor it gave, and took; called: a copy of its arguments, where they
     were to be kept.
@@ -36,6 +37,7 @@ class Event:
     start: int
     end: int = -1
     steady: bool = True
+    leaves: bool = False
     output: Any = None
     flops: float = 0.0
     size: int = 0
@@ -119,8 +121,10 @@ class Recorder:
         (state, versions), (state_now, versions_now) = before, _footprint(module, given)
         same = _same(state, state_now)
         event.steady &= same and versions == versions_now and is_plain(output) and not _shared(given, gave)
-        if not same and event.parent is not None:
-            self.events[event.parent].steady = False  # what a part remembers, the whole remembers
+        if not same:
+            event.leaves = True
+            for i in self.inside:
+                self.events[i].steady = False  # what a part remembers, the whole remembers
         event.flops = products(module, given)
         event.size, event.size_taken = map(_bytes, (gave, given))
         if self.keep is None or event.key in self.keep or event.key in self.both:

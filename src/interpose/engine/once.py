@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InterposeError, is_memory
 from ..featurizers import NEURONS
 from ..metrics import Scored
 from ..model import Floats, FourRuns, Work
@@ -26,6 +25,7 @@ from ..taps import NotByRow, Taps, call
 from .axes import close
 from .probe import SMALL, Given, Refused, operations, two_unlike
 from .subject import Subject
+from .watch import Watch
 
 SCORES = 1e-3
 """The score of a row may differ by this share of the largest between batches; more is no rounding."""
@@ -194,12 +194,8 @@ def four_runs(
     ours, theirs = (Given(*given, blocks.pairs) for given in (base, source))
     try:
         return _Pass(subject, ours, theirs, sites, metric, blocks, plans).four_runs(check)
-    except (Refused, Unlike, NotByRow, InterposeError):
+    except Exception:  # noqa: BLE001 - memory, too: runs one after another need less, and say what is wrong
         return None
-    except (RuntimeError, MemoryError) as error:
-        if not is_memory(error):
-            raise
-        return None  # runs that are made one after another need less of it
 
 
 class _Pass:
@@ -219,7 +215,9 @@ class _Pass:
         self.inputs, self.few = _joined(base, source), two_unlike(base)
         held = torch.cat([self.few, self.few[1:] + blocks.pairs])
         self.taps = OnceTaps(sites, subject.modules, blocks, plans, held)
-        self.outcome = self._run(self.inputs.rows(kept(plans, blocks, blocks.inputs)), self.taps)
+        with Watch(subject.modules) as watch:
+            self.outcome = self._run(self.inputs.rows(kept(plans, blocks, blocks.inputs)), self.taps)
+        watch.refuse()
         if any(not tensor.ndim or len(tensor) != blocks.rows for tensor in tensors(self.outcome).values()):
             raise Refused("the first axis of the output is not the example")
         self.scores = metric.blocks(self.outcome, blocks.count).numpy().reshape(blocks.count, -1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..structures import bits
 from .kept import Kept, Take
 from .live import Batch, Live
 
@@ -205,10 +206,9 @@ def unlike(rows: Tensor, base: Tensor, owner: Tensor) -> Tensor:
 
 def _words(x: Tensor) -> Tensor:
     """[row, entry, ...] as [row, entry, word], whose bits are compared; whole words of eight bytes where they fit."""
-    x = x.reshape(*x.shape[:2], -1).contiguous()
+    x = bits(x).reshape(*x.shape[:2], -1).contiguous()
     size = x.element_size()
-    fits = x.shape[-1] * size % 8 == 0 and x.storage_offset() * size % 8 == 0
-    return x.view(torch.int64) if fits and not x.is_complex() else x
+    return x.view(torch.int64) if x.shape[-1] * size % 8 == 0 and x.storage_offset() * size % 8 == 0 else x
 
 
 def named(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

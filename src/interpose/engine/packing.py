@@ -103,7 +103,7 @@ def _beside(x: Tensor, live: Live, axis: int, ndim: int) -> Take:
 
 def _pointwise(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Number by number."""
-    given = [*args, *kwargs.values()]
+    given = [x.clone() if isinstance(x, Tensor) and not x.ndim else x for x in (*args, *kwargs.values())]
     if "device" in kwargs and kwargs["device"] not in (None, given[0].device):
         raise Unpacked("it is moved to another device")
     operands = [x for x in given if isinstance(x, Tensor) and x.ndim]
@@ -134,6 +134,13 @@ def _cat(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return func([x.expand(max(map(len, parts)), *x.shape[1:]) for x in parts], _inside(dim, axis))
 
     return Packed(make, live, axis)
+
+
+def _stack(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Several tensors, side by side on an axis of their own."""
+    dim = named(func, args, kwargs)["dim"] % (args[0][0].ndim + 1)
+    beside = [_unsqueeze(func, [x, dim], {}) if isinstance(x, Packed) else x.unsqueeze(dim) for x in args[0]]
+    return _cat(aten.cat.default, [beside, dim], {})
 
 
 def _products(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -173,10 +180,11 @@ def _along(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     inside = [_inside(d, x.axis) for d in dims]
     given |= {name: inside[0] if isinstance(dim, int) else inside}
     first, take = func(**{**given, "self": x.kept.first}), x.kept.take()
-    if isinstance(first, Tensor):
-        gone = sum(d < x.axis for d in dims) if first.ndim < x.kept.first.ndim else 0
+    one = first if isinstance(first, Tensor) else first[0]
+    before = [d for d in dims if d < x.axis and (func.overloadpacket is not aten.squeeze or x.shape[d] == 1)]
+    gone = len(before) if one.ndim < x.kept.first.ndim else 0
+    if one is first:
         return Packed(lambda where: func(**{**given, "self": take(where)}), x.live, x.axis - gone)
-    gone = sum(d < x.axis for d in dims) if first[0].ndim < x.kept.first.ndim else 0
     return _wrapped(func(**{**given, "self": x.entries}), x.live, x.axis - gone)
 
 
@@ -324,6 +332,7 @@ RULES: dict[Any, Callable[[Any, Sequence[Any], dict[str, Any]], Any]] = {
         "topk sort flip index_select _softmax _log_softmax _safe_softmax split split_with_sizes unbind squeeze",
         _last_axes: "native_layer_norm _fused_rms_norm",
         _cat: "cat",
+        _stack: "stack",
         _products: "bmm baddbmm",
         _times_weights: "mm addmm",
         attention: "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..interventions import Set
 from ..sites import Site
+from ..structures import bits
 from .probe import Probe, Refused
 
 PASSING = 0.1
@@ -59,8 +60,7 @@ def changed_by(intervention: Callable[[Any], Any], held: Tensor) -> Tensor | Non
     """[row]: whether an intervention changes what a site holds there; None where it is a function of what it finds."""
     if not isinstance(intervention, Set) or not _fits(intervention.value, held):
         return None
-    value = intervention.value
-    differs = held != (value.to(held) if isinstance(value, Tensor) else value)
+    differs = bits(held) != bits(torch.as_tensor(intervention.value).to(held))
     return differs.reshape(len(held), -1).any(1) if held.numel() else differs.new_zeros(len(held))
 
 

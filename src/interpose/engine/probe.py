@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +25,23 @@ class Refused(Exception):
     """Why a saving, or the engine as a whole, is not used here."""
 
 
+def _lists(structure: Any) -> Iterator[Any]:
+    """Lists, tuples and arrays without tensors in nested tuples, lists and dicts."""
+    if isinstance(structure, np.ndarray) and structure.ndim:
+        yield structure
+    elif isinstance(structure, dict):
+        for part in structure.values():
+            yield from _lists(part)
+    elif isinstance(structure, list | tuple):
+        if structure and not any(isinstance(part, Tensor | dict | list | tuple | np.ndarray) for part in structure):
+            yield structure
+        for part in structure:
+            yield from _lists(part)
+
+
 @dataclass(frozen=True)
 class Given:
-    """How a module is called with a batch: arguments of which every tensor, list and array has a row an example."""
+    """How a module is called with a batch: arguments of which every tensor has a row an example."""
 
     args: Any
     kwargs: Any
@@ -42,6 +57,8 @@ class Given:
             found.append(path)
             return tensor.index_select(0, index.to(tensor.device))
 
+        if any(len(part) == self.size > 1 for part in _lists((self.args, self.kwargs))):
+            raise Refused("the module is given a list or an array, of which rows cannot be taken")
         given = mapped((self.args, self.kwargs), chosen)
         if not found:
             raise Refused("the module is given no tensor, so its rows cannot be taken apart")
@@ -85,6 +102,11 @@ class Probe:
     def outputs(self) -> Mapping[Key, Any]:
         """What the calls gave for the two rows."""
         return {event.key: event.output for event in self.events}
+
+    @property
+    def leaves(self) -> str | None:
+        """The path of a module in which a call leaves something behind, if there is one."""
+        return next((event.key[0] for event in self.events if event.leaves), None)
 
     def steady(self, i: int) -> bool:
         """Whether a call may be left out where its output is known."""

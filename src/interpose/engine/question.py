@@ -60,6 +60,7 @@ class Means:
     skip: bool = False
     pack: bool = False
     last_only: frozenset[int] = frozenset()
+    unreachable: frozenset[int] = frozenset()  # the writes from which nothing leads to the outcome, as far as is known
     readout: Readout | None = None
     base_rows: bool = True  # whether every pass has base rows of its own
 
@@ -78,6 +79,8 @@ class Sweep:
     anchor: Tensor
     engine: Engine
     work: Work = field(default_factory=Work)
+    largest: float = 1.0  # of the numbers that the plain base run gave
+    row_flops: float = 0.0  # of one row in a plain run, once it is known
 
     def scored(self, outcome: Any, examples: Tensor, readout: Readout | None = None) -> Tensor:
         """The metric of an outcome that has a row for each of some examples."""
@@ -88,7 +91,7 @@ class Sweep:
 
     def call(self, given: Given, writes: Interventions) -> Any:
         """The outcome of a plain run."""
-        self.work += Work(forwards=1, rows=given.size)
+        self.work += Work(forwards=1, rows=given.size, flops=given.size * self.row_flops)
         taps = RunTaps((), writes, self.subject.modules)
         return self.subject.outcome(call(self.subject.module, given.args, given.kwargs, taps))
 
@@ -109,8 +112,10 @@ class Sweep:
     def tolerance(self, size: float = 0.0) -> float:
         """How far scores of this size may differ between batches of other shapes."""
         kinds = [p.dtype for p in self.subject.module.parameters() if p.is_floating_point()]
-        size = max(1.0, size, float(self.anchor.abs().max()))
-        return 10 * size * max(map(rounding, kinds), default=rounding(torch.float32))
+        size = max(size, float(self.anchor.abs().max()))
+        share = 10 * max(map(rounding, kinds), default=rounding(torch.float32))
+        finest = max((torch.finfo(kind).eps for kind in kinds), default=torch.finfo(torch.float32).eps)
+        return max(share * size, min(share, 32 * finest * self.largest))
 
     @property
     def is_rough(self) -> bool:

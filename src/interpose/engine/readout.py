@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .skip import is_linear
+
 
 @dataclass(frozen=True)
 class Readout:
@@ -40,7 +42,9 @@ def readout_of(modules: Mapping[str, nn.Module], path: str | None, metric: Any) 
     """The readout of a metric that says which units it reads, where the layer that computes them is a linear one."""
     part = getattr(getattr(metric, "metric", None), "columns", None)
     layer = modules.get(path) if path is not None else None
-    if part is None or path is None or type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
+    if part is None or path is None or not isinstance(layer, nn.Linear) or not is_linear(layer):
+        return None
+    if layer._forward_hooks or layer._forward_pre_hooks:
         return None
     columns: Tensor = getattr(metric.pairs, part)
     if not len(columns) or int(columns.max()) >= layer.out_features:

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..structures import tensors, version_of
+from ..structures import bits, tensors, version_of
 from .axes import close
 
 SMALLEST = 2**14
 """Modules with fewer weights are called in full: comparing would cost more than it saves."""
+
+LARGE = 1e3
+"""How large the numbers are that are put where nothing should depend on them."""
 
 CROWDED = 0.9
 """Where more than this share of the tokens differ, the call is made in full."""
@@ -58,10 +61,11 @@ class Comparison:
         later = x[self.base :]
         if self.blocks is not None and self.blocks[1] <= len(base) and later.is_contiguous():
             blocks, size = self.blocks
-            differs = (later.view(blocks, size, *later.shape[1:]) != base[:size]).view(later.shape)
+            differs = (bits(later.view(blocks, size, *later.shape[1:])) != bits(base[:size])).view(later.shape)
         else:
-            differs = later != base.index_select(0, self.owner)
-        mask = differs.view(torch.int64).amax(-1) != 0 if differs.shape[-1] % 8 == 0 else differs.any(-1)
+            differs = bits(later) != bits(base.index_select(0, self.owner))
+        words = differs.is_contiguous() and differs.shape[-1] % 8 == 0
+        mask = differs.view(torch.int64).amax(-1) != 0 if words else differs.any(-1)
         self.last = x, version_of(x), mask
         return mask
 
@@ -119,14 +123,35 @@ def is_tokenwise(module: nn.Module, forward: Callable[..., Any], called: Any, ou
         return False
     if not any(True for _ in module.parameters()):
         return False
-    if type(module) is nn.Linear:
+    if is_linear(module):
         return True
     if x.ndim == 2:
         return False
     rows = x.reshape(-1, 1, x.shape[-1])
     try:
         gave = forward(rows.clone(), **kwargs)
+        same = isinstance(gave, Tensor) and gave.shape == (*rows.shape[:2], output.shape[-1])
+        return same and close(gave.reshape(output.shape), output) and not _is_reached(forward, x, kwargs, output)
     except Exception:  # noqa: BLE001 - a module that cannot take tokens as rows does not treat each by itself
         return False
-    same = isinstance(gave, Tensor) and gave.shape == (*rows.shape[:2], output.shape[-1])
-    return same and close(gave.reshape(output.shape), output)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer as torch has it, which nobody gave another `forward`."""
+    return type(module) is nn.Linear and "forward" not in module.__dict__
+
+
+def _is_reached(forward: Callable[..., Tensor], x: Tensor, kwargs: Mapping[str, Any], output: Tensor) -> bool:
+    """Whether what a call gives for some tokens depends on the others: NaN there, or large numbers, would show.
+
+    What differs by little beside the largest of all numbers, as it may where the shape is another, may still do so.
+    """
+    if x.shape[1] > 1:
+        x, output = x[:1], output[:1]  # neighbours in one row; else those in others
+    number = torch.arange(x.shape[0] * x.shape[1], device=x.device).view(*x.shape[:2], 1)
+    kept = torch.stack([number % 2 == 0, number % 2 == 1])
+    large = LARGE * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    spoilt = torch.stack([torch.where(kept, x, other) for other in (torch.full_like(x, torch.nan), large.to(x))])
+    gave = forward(spoilt.reshape(-1, *x.shape[1:]), **kwargs).reshape(2, 2, *output.shape)
+    found, expected = (x[kept.expand(2, 2, *output.shape)] for x in (gave, output.expand_as(gave)))
+    return not close(found, expected) or bool((found.isnan() & ~expected.isnan()).any())

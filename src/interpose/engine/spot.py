@@ -30,16 +30,17 @@ class Cell:
 
 
 def sampled(group: Group, rows: Rows, groups: int, by_example: bool) -> list[Cell]:
-    """Cells of a pass, from its writes in turn; groups: how many groups of writes there are.
+    """Cells of a pass, from its writes in turn, and some of writes of a whole batch; groups: how many groups there are.
 
     by_example: whether examples may be run apart from each other.
     """
-    whole = not by_example or any(write.whole for write, _, _ in rows.where)
-    count = 1 if whole else min(len(rows.where), -(-CELLS // groups))
+    count = min(len(rows.where), -(-CELLS // groups))
+    chosen = [(2 * k + 1) * len(rows.where) // (2 * count) for k in range(count)]
+    chosen += [k for k, (write, _, _) in enumerate(rows.where) if write.whole][:count]
     found = []
-    for k in range(count):
-        write, _, places = rows.where[(2 * k + 1) * len(rows.where) // (2 * count)]
-        example = int(rows.examples[places[(2 * k + 1) * len(places) // (2 * count)]])
+    for k, which in enumerate(dict.fromkeys(chosen)):
+        write, _, places = rows.where[which]
+        example = int(rows.examples[places[(2 * (k % count) + 1) * len(places) // (2 * count)]])
         found.append(Cell(group, write, example, not by_example or write.whole))
     return found
 
@@ -63,7 +64,7 @@ def _together(sweep: Sweep, cells: list[Cell]) -> torch.Tensor:
     own = torch.arange(len(cells))
     where = tuple((cell.write, slice(i, i + 1), own[i : i + 1]) for i, cell in enumerate(cells))
     rows = Rows(torch.tensor([cell.example for cell in cells]), 0, own, where)
-    sweep.work += Work(forwards=1, rows=rows.count)
+    sweep.work += Work(forwards=1, rows=rows.count, flops=rows.count * sweep.row_flops)
     outcome = sweep.subject.outcome(run_plain(sweep.subject.module, sweep.given, rows, sweep.subject.modules))
     return sweep.scored(outcome, rows.examples)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InterposeError, is_memory
 from ..model import Work, untold
 from ..progress import Once
 from ..sites import Site
@@ -23,6 +24,7 @@ from .probe import SMALL, Given, Probe, Refused, operations, probe
 from .question import Engine, Interventions, Means, Mismatch, Subject, Sweep
 from .readout import readout_of
 from .skip import SMALLEST
+from .watch import Watch
 
 
 def swept(
@@ -46,18 +48,25 @@ def swept(
         return {j: changed_by(intervention, held) for j, intervention in written[site].items()}
 
     taps = RunTaps(list(written), {}, subject.modules, keep=changed)
-    outcome = subject.outcome(call(subject.module, *arguments, taps))
+    with Watch(subject.modules) as watch:
+        output = call(subject.module, *arguments, taps)
+    watch.refuse()
+    outcome = subject.outcome(output)
     anchor = metric(outcome)
     if not isinstance(anchor, Tensor) or anchor.ndim != 1 or not len(anchor):
         raise Refused("the metric does not give one number an example")
+    if anchor.dtype == torch.bool or not bool(anchor.isfinite().all()):
+        raise Refused("the metric does not give numbers that can be subtracted")
     given = Given(*arguments, len(anchor))
-    given.rows(torch.zeros(1, dtype=torch.long))
     if not (held := tensors(outcome)) or any(not x.ndim or len(x) != len(anchor) for x in held.values()):
         raise Refused("the first axis of the output is not the example")
-    sweep = Sweep(subject, given, metric, anchor, engine, Work(forwards=1, rows=len(anchor)))
+    _refuse_other_axes(subject, given, list(written))
+    sweep = Sweep(subject, given, metric, anchor, engine, Work(forwards=2, rows=len(anchor) + 1))
+    sizes = [float(x.detach().abs().max()) for x in held.values() if x.is_floating_point() and x.numel()]
+    sweep.largest = max((size for size in sizes if size < torch.inf), default=1.0)
     known = taps.values
     planned = [changing(j, write, [known[site][j] for site in write], len(anchor)) for j, write in enumerate(writes)]
-    del outcome, held  # what the plain run gave is not kept
+    del output, outcome, held  # what the plain run gave is not kept
     live = [write for write in planned if len(write.cells)]
     tick = getattr(metric, "tick", untold)
     tick(len(planned) - len(live))
@@ -68,35 +77,64 @@ def swept(
     return scores
 
 
+def _refuse_other_axes(subject: Subject, given: Given, sites: Sequence[Site]) -> None:
+    """Raise Refused where the first axis of a site is not that of examples: alone, one would not be one entry of it."""
+    taps = RunTaps(sites, {}, subject.modules, keep=lambda site, held: held.shape[:1])
+    one = given.rows(torch.zeros(1, dtype=torch.long))
+    try:
+        call(subject.module, one.args, one.kwargs, taps)
+    except Exception as reason:
+        if is_memory(reason):
+            raise
+        raise Refused(f"the first example does not run alone as it does beside others: {told(reason)}") from reason
+    if other := next((site for site, length in taps.values.items() if length != (1,)), None):
+        raise Refused(f"the first axis of {other} is not the example")
+
+
 # -- with fewer and fewer savings --------------------------------------------------------------------
 
 
 def _by_the_best_means(sweep: Sweep, live: list[Write], scores: Tensor, tick: Callable[[float], object]) -> Tensor:
     failed: Exception | None = None
-    told = Once(tick)
-    for means, reachable in _ladder(sweep, live):
-        told.so_far = 0.0
-        told(len(live) - len(reachable))
+    once = Once(tick)
+    for means in _ladder(sweep, live):
+        once.so_far = 0.0
         try:
-            found = attempt(sweep, means, reachable, scores.clone(), told)
+            found = attempt(sweep, means, live, scores.clone(), once)
         except Unpacked as reason:
             sweep.work += Work(notes=(f"Not packed: {reason}.",))
             continue
         except (Mismatch, Deviated, NotByRow) as reason:
             failed = failed or reason
             continue
-        unreachable = frozenset(write.number for write in live) - {write.number for write in reachable}
-        sweep.work = replace(sweep.work + Work(means.names), unreachable=unreachable)
+        except InterposeError:
+            raise
+        except Exception as reason:  # the module does not take batches of another size, or order
+            if is_memory(reason):
+                raise
+            failed = failed or Deviated(f"In a pass there was {told(reason)}.")
+            continue
+        sweep.work = replace(sweep.work + Work(means.names), unreachable=_without_effect(sweep, means, found))
         if failed is not None:
             sweep.tell(f"{failed} This sweep goes on with {' and '.join(means.names)}.")
         return found
     if sweep.given.size > 1 and not isinstance(failed, NotByRow):  # alone in its batch, an example may be so on purpose
         sweep.tell(f"{failed} This sweep makes one run a write.")
-    raise Refused(str(failed))
+    raise Refused(str(failed).removesuffix("."))
 
 
-def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[tuple[Means, list[Write]]]:
-    """The savings to try, all of them first; with each, the writes from which something leads to the outcome."""
+def _without_effect(sweep: Sweep, means: Means, found: Tensor) -> frozenset[int]:
+    """The writes of which nothing leads to the outcome for two examples, and nothing arrives for any, but rounding.
+
+    Their scores become those of the base run.
+    """
+    lost = [j for j in means.unreachable if float((found[j] - sweep.anchor).abs().max()) <= sweep.work.noise]
+    found[lost] = sweep.anchor
+    return frozenset(lost)
+
+
+def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[Means]:
+    """The savings to try, all of them first."""
     rows = Means(("rows over sites",))
     known = _probed(sweep, live)
     if known is not None:
@@ -107,15 +145,26 @@ def _ladder(sweep: Sweep, live: list[Write]) -> Iterator[tuple[Means, list[Write
             steps.append(
                 replace(steps[-1], names=("compare and skip", *steps[-1].names), skip=True, base_rows=sweep.is_rough)
             )
-        best, reachable = _with_cone(sweep, _with_readout(sweep, steps[-1], live), live)
-        if best.skip and sweep.engine.pack is not False:
-            names = ("packed", *(name for name in best.names if name != "replay"))
-            yield replace(best, names=names, pack=True, replay=False, base_rows=True), reachable
-        if best != steps[-1] or len(reachable) < len(live):
-            yield best, reachable
-        for step in reversed(steps[1:]):
-            yield step, live
-    yield rows, live
+        narrow = _with_readout(sweep, steps[-1], live)
+        best = [_with_cone(sweep, narrow, live)]
+        yield from _packed(sweep, best[0])
+        if narrow is not steps[-1]:  # what comes after the last layer may want all that it gives
+            best.append(_with_cone(sweep, steps[-1], live))
+            yield from _packed(sweep, best[1])
+        yield from (means for means in best if means != steps[-1])
+        yield from reversed(steps[1:])
+    yield rows
+
+
+def _packed(sweep: Sweep, means: Means) -> Iterator[Means]:
+    """The same savings in packed passes, where these can be made: nothing is to keep what goes through them."""
+    if means.probe is None or not means.skip or sweep.engine.pack is False:
+        return
+    if (path := means.probe.leaves) is not None:
+        sweep.work += Work(notes=(f"Not packed: {path or 'the module'} keeps something of what goes through it.",))
+        return
+    names = ("packed", *(name for name in means.names if name != "replay"))
+    yield replace(means, names=names, pack=True, replay=False, base_rows=True)
 
 
 def _probed(sweep: Sweep, live: Sequence[Write]) -> Probe | None:
@@ -132,27 +181,33 @@ def _probed(sweep: Sweep, live: Sequence[Write]) -> Probe | None:
     try:
         known = probe(subject.module, subject.paths, subject.modules, sweep.given, smallest)
         grouped(live, known, base=True)
-    except Refused as reason:
-        sweep.work += Work(notes=(f"No replay: {reason}.",))
+    except Exception as reason:
+        if is_memory(reason):
+            raise
+        sweep.work += Work(notes=(f"No replay: {reason if isinstance(reason, Refused) else told(reason)}.",))
         return None
-    sweep.work += Work(forwards=2, rows=3, flops=3 * known.cost_from(-1))
+    sweep.row_flops = known.cost_from(-1)
+    sweep.work += Work(forwards=2, rows=3, flops=(sweep.work.rows + 3) * sweep.row_flops)
     return known
 
 
-def _with_cone(sweep: Sweep, means: Means, live: list[Write]) -> tuple[Means, list[Write]]:
-    """What nothing that is read depends on is left out."""
+def _with_cone(sweep: Sweep, means: Means, live: list[Write]) -> Means:
+    """What nothing that is read depends on is left out, or is known not to.
+
+    Not asked of a module that keeps something: NaN would stay there. What a function of a whole batch finds must be
+    all there.
+    """
     subject, known = sweep.subject, means.probe
-    if known is None or sweep.engine.cone is False:
-        return means, live
+    if known is None or sweep.engine.cone is False or known.leaves is not None:
+        return means
     rows = min(512, budget_rows(sweep.engine.budget, known.row_bytes(), sweep.device))
+    wanted = subject.reads_last and means.skip and not any(write.whole for write in live)
     try:
-        unreachable = find_unreachable(subject, known, live, rows, means.readout)
-        last = find_last_only(subject, known, means.readout) if subject.reads_last and means.skip else frozenset()
+        means = replace(means, unreachable=frozenset(find_unreachable(subject, known, live, rows, means.readout)))
+        last = find_last_only(subject, known, means.readout) if wanted else frozenset()
     except Exception:  # noqa: BLE001 - a module may refuse NaN; then nothing is known of what it depends on
-        return means, live
-    if last:
-        means = replace(means, names=("cone", *means.names), last_only=last)
-    return means, [write for write in live if write.number not in unreachable]
+        return means
+    return replace(means, names=("cone", *means.names), last_only=last) if last else means
 
 
 def _with_readout(sweep: Sweep, means: Means, live: list[Write]) -> Means:
@@ -162,3 +217,8 @@ def _with_readout(sweep: Sweep, means: Means, live: list[Write]) -> Means:
     if readout is None or any(site.path in (path, "") for write in live for site in write.sites):
         return means
     return replace(means, names=("columns", *means.names), readout=readout)
+
+
+def told(error: BaseException) -> str:
+    """An error of somebody else in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".: ")

@@ -1,0 +1,66 @@
+"""Whether a run looks at what it computed: then it may go another way for a whole batch than for one of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..structures import tensors
+from .probe import Refused
+
+LOOKS = {Tensor.__bool__, Tensor.__float__, Tensor.item, Tensor.tolist, torch.is_nonzero, Tensor.is_nonzero}
+"""What makes a number of Python of one in a tensor."""
+
+COMPARES = {torch.equal, Tensor.equal, torch.allclose, Tensor.allclose}
+"""What makes a single yes or no of whole tensors."""
+
+FINITE = {
+    f
+    for name in ("isfinite", "isinf", "isnan", "isposinf", "isneginf")
+    for f in (getattr(torch, name), getattr(Tensor, name))
+}
+"""What asks only whether there are numbers at all, as networks do before they clamp in half precision."""
+
+
+class Watch(TorchFunctionMode):
+    """Notes whether numbers that were computed, or whether they compare with others, are looked at in Python.
+
+    Parameters and buffers may be looked at, and so may inputs and masks that are no floating-point numbers. Whole
+    numbers may, too: which expert a token goes to is asked so, and every token by itself.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.looked = False
+        self._own = {id(x) for m in modules.values() for x in (*m._parameters.values(), *m._buffers.values())}
+        self._computed = WeakTensorKeyDictionary()  # tensors that are not floating, but made of some that are
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            if not out.is_floating_point() and func not in FINITE and self._any(args, kwargs):
+                self._computed[out] = True
+        elif isinstance(out, bool | int | float | list):
+            whole = isinstance(args[0], Tensor) and not args[0].is_floating_point() and args[0].dtype != torch.bool
+            if (func in LOOKS and not whole) or func in COMPARES:
+                self.looked |= self._any(args, kwargs)
+        elif isinstance(out, tuple) and func not in FINITE and self._any(args, kwargs):
+            self._computed.update({x: True for x in out if isinstance(x, Tensor) and not x.is_floating_point()})
+        return out
+
+    def refuse(self) -> None:
+        """Raise Refused if anything was looked at."""
+        if self.looked:
+            raise Refused("on its way the module looks at what it computed, and may go on otherwise for other rows")
+
+    def _any(self, args: Any, kwargs: Any) -> bool:
+        """Whether any of some tensors was computed."""
+        return any(
+            (x.is_floating_point() and id(x) not in self._own) or x in self._computed
+            for x in tensors((args, kwargs or {})).values()
+        )
