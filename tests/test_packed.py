@@ -82,6 +82,7 @@ OPERATIONS = {
     "whether": lambda x: x * bool((x > 0).any()),
     "a cache": lambda x: torch.cat([torch.zeros(0), x], -2),
     "squeezed": lambda x: x[:, :1].squeeze(1) + x[:, -1:].squeeze(1),
+    "squeezed if short": lambda x: x.unsqueeze(2).squeeze((1, 2)) + x[:, :, None, None].squeeze((1, 3)).squeeze(2),
 }
 
 
@@ -94,6 +95,15 @@ def test_operations_give_what_they_give_all_rows(name, seed):
         found = OPERATIONS[name](x)
         assert isinstance(found, Packed) and found.shape == expected.shape and not batch.refusals
         torch.testing.assert_close(dense(found), expected)
+
+
+def test_a_single_number_is_what_it_was_when_it_was_used():
+    batch, whole = rows_like_base()
+    for x in forms(batch, whole):
+        factor = torch.tensor(2.0, dtype=torch.float64)
+        found = x * factor
+        factor += 1
+        torch.testing.assert_close(dense(found), 2 * whole)
 
 
 def test_what_follows_kept_values_takes_the_room_after_them_once():
