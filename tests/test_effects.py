@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -423,6 +424,28 @@ def test_ticks_add_up_to_the_bars_total_whatever_a_sweep_tells(data, monkeypatch
     ip.scan(adder.network(), data["A"], ["h11", "h12", "h13"], ip.value, batch_size=20, progress=True)
     assert [bar.total for bar in bars] == [2 * 3 * 3] * 2
     assert [bar.n for bar in bars] == pytest.approx([18] * 2)
+
+
+def test_a_bar_is_shown_in_terminals_and_notebooks_and_can_be_switched_off(data, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, **asked):
+            bars.append(asked["delay"])
+            self.update = self.close = lambda *_: None
+
+    def scan(progress):
+        bars.clear()
+        ip.scan(adder.network(), data["A"], ["h11", "h12"], ip.value, progress=progress)
+        return list(bars)
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    assert (scan(None), scan(False), scan(True)) == ([], [], [0])  # tests have no terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert (scan(None), scan(False), scan(True)) == ([1], [], [0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert (scan(None), scan(False)) == ([1], [])
 
 
 def test_a_bar_counts_only_what_a_store_lacks(data, capsys, tmp_path):

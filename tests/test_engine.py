@@ -422,6 +422,18 @@ def test_a_logit_difference_never_multiplies_the_whole_vocabulary_in_a_pass():
 # -- cells that are not run -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_cells_that_hold_the_same_in_base_and_source_run_nothing(engine):
+    lm, pairs, calls, work = language_model("llama"), token_pairs(4), [], []
+    writes = from_source(lm, pairs.base, [site for whole in lm.residual() for site in whole.positions(7)])
+    lm.module.register_forward_hook(lambda *_: calls.append(1))
+    lm.engine = engine
+    metric = Scored(ip.logit_difference, pairs, record=work.append)
+    scores = lm.sweep(pairs.base, writes, metric=metric)
+    assert len(calls) == work[-1].forwards == 2  # the base run, and one example alone
+    assert bool((scores == scores[0]).all()) and work[-1].noise == 0.0
+
+
 def test_unchanged_and_unreachable_cells_are_exactly_zero_and_say_so():
     lm, pairs = language_model("llama"), token_pairs(4, shared=3)
     lm.engine = ENGINES["all"]

@@ -413,7 +413,7 @@ def test_a_module_that_is_not_what_it_seems_gives_the_loops_numbers(kind):
         assert LIARS[kind] is None or any(note.startswith("Not packed: ") for note in work[-1].notes)
 
 
-def test_writes_from_which_nothing_is_read_are_not_run():
+def test_writes_from_which_nothing_is_read_have_no_effect_and_say_so():
     lm, pairs = language_model("llama"), token_pairs(3)
     sites = lm.residual()[-1].positions(7)[:-1]
     lm.engine = "full"
