@@ -222,7 +222,7 @@ class OfALengthEach(Stack):
 def test_a_batch_of_one_size(engine):
     notes, _ = sweeps(OfOneSize, engine, EACH, quiet=False)
     assert any(
-        note.startswith("One run a write: the first example does not run alone") or "In a pass" in note
+        note.startswith("One run a write: the first example does not run alone") or "In another batch" in note
         for note in notes
     )
 

@@ -121,6 +121,11 @@ def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= share * torch.maximum(one.abs().max(), other.abs().max()))
 
 
+def told(error: BaseException) -> str:
+    """An error of somebody else in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".: ")
+
+
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers by their bytes."""
 

@@ -13,7 +13,7 @@ from ..errors import is_memory
 from ..model import Work
 from ..structures import mapped, tensors
 from ..taps import RunTaps, call
-from .axes import first_axis, rows_of
+from .axes import another_batch, first_axis, rows_of
 from .events import Key, Recorder
 from .passes import Conductor, Rows, handed_out, laid_out, run_conducted, run_packed, run_plain, touched
 from .plan import Group, Write, budget_rows, entry_of, grouped, halved, portions
@@ -68,7 +68,8 @@ def attempt(sweep: Sweep, means: Means, live: list[Write], scores: Tensor, tick:
                 writes, examples = queue.pop(0)
                 rows = laid_out(writes, examples, base=means.base_rows)
                 try:
-                    outcome = _run(sweep, means, group, rows, base)
+                    with another_batch():
+                        outcome = _run(sweep, means, group, rows, base)
                 except (RuntimeError, MemoryError) as error:
                     if not is_memory(error):
                         raise
@@ -136,7 +137,8 @@ def _base_run(sweep: Sweep, means: Means, groups: list[Group], block: Tensor) ->
     recorder = Recorder(subject.paths, {known.events[i].key for i in keep}, keys, stand_ins)
     given = sweep.given.rows(block)
     taps = RunTaps((), {}, subject.modules)
-    outcome = subject.outcome(call(subject.module, given.args, given.kwargs, taps, recorder.forwards()))
+    with another_batch():
+        outcome = subject.outcome(call(subject.module, given.args, given.kwargs, taps, recorder.forwards()))
     sweep.work += Work(forwards=1, rows=len(block), flops=len(block) * known.cost_from(-1))
     control = sweep.scored(outcome, block, means.readout)
     sweep.compare(control, block, "The metric")

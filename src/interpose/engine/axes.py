@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..structures import distances, mapped, tensors
+from ..errors import InterposeError, is_memory
+from ..structures import distances, mapped, tensors, told
 
 Axes = Mapping[str, int | None]
 """For every tensor of a structure, by the path that leads to it, the axis of its rows; None where it has no rows."""
@@ -20,6 +22,20 @@ CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 class Deviated(Exception):
     """A pass did not go as the recording did, so that what was left out may not have been what it would do."""
+
+
+@contextmanager
+def another_batch() -> Iterator[None]:
+    """Runs of a module with other rows than it was given: an error of its own is Deviated, of which there may be more.
+
+    Errors of ours, of memory, and what says how a pass went otherwise, are raised as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InterposeError) or is_memory(error) or type(error).__module__.startswith("interpose."):
+            raise
+        raise Deviated(f"In another batch there was {told(error)}.") from error
 
 
 def row_axes(both: Any, alone: Any) -> Axes | None:

@@ -15,7 +15,7 @@ from ..model import Work
 from ..sites import Site
 from ..taps import RunTaps, call
 from ..units import device_of
-from .axes import rounding
+from .axes import another_batch, rounding
 from .probe import Given, Probe
 from .readout import Readout
 from .subject import Subject
@@ -93,7 +93,8 @@ class Sweep:
         """The outcome of a plain run."""
         self.work += Work(forwards=1, rows=given.size, flops=given.size * self.row_flops)
         taps = RunTaps((), writes, self.subject.modules)
-        return self.subject.outcome(call(self.subject.module, given.args, given.kwargs, taps))
+        with another_batch():
+            return self.subject.outcome(call(self.subject.module, given.args, given.kwargs, taps))
 
     def compare(self, control: Tensor, examples: Tensor, culprit: str | Callable[[], str]) -> None:
         """Untouched rows with the plain base run. Raises Mismatch where they differ by more than rounding."""

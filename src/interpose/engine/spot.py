@@ -10,7 +10,7 @@ import torch
 from ..interventions import Set
 from ..model import Work
 from ..structures import tensors
-from .axes import close
+from .axes import another_batch, close
 from .passes import Conductor, Rows, handed_out, only_base, run_conducted, run_plain
 from .plan import Group, Write
 from .question import Means, Mismatch, Sweep
@@ -65,7 +65,8 @@ def _together(sweep: Sweep, cells: list[Cell]) -> torch.Tensor:
     where = tuple((cell.write, slice(i, i + 1), own[i : i + 1]) for i, cell in enumerate(cells))
     rows = Rows(torch.tensor([cell.example for cell in cells]), 0, own, where)
     sweep.work += Work(forwards=1, rows=rows.count, flops=rows.count * sweep.row_flops)
-    outcome = sweep.subject.outcome(run_plain(sweep.subject.module, sweep.given, rows, sweep.subject.modules))
+    with another_batch():
+        outcome = sweep.subject.outcome(run_plain(sweep.subject.module, sweep.given, rows, sweep.subject.modules))
     return sweep.scored(outcome, rows.examples)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InterposeError, is_memory
+from ..errors import is_memory
 from ..model import Work, untold
 from ..progress import Once
 from ..sites import Site
-from ..structures import tensors
+from ..structures import tensors, told
 from ..taps import NotByRow, RunTaps, call
 from .attempt import attempt
 from .axes import Deviated
@@ -106,13 +106,6 @@ def _by_the_best_means(sweep: Sweep, live: list[Write], scores: Tensor, tick: Ca
             continue
         except (Mismatch, Deviated, NotByRow) as reason:
             failed = failed or reason
-            continue
-        except InterposeError:
-            raise
-        except Exception as reason:  # the module does not take batches of another size, or order
-            if is_memory(reason):
-                raise
-            failed = failed or Deviated(f"In a pass there was {told(reason)}.")
             continue
         sweep.work = replace(sweep.work + Work(means.names), unreachable=_without_effect(sweep, means, found))
         if failed is not None:
@@ -217,8 +210,3 @@ def _with_readout(sweep: Sweep, means: Means, live: list[Write]) -> Means:
     if readout is None or any(site.path in (path, "") for write in live for site in write.sites):
         return means
     return replace(means, names=("columns", *means.names), readout=readout)
-
-
-def told(error: BaseException) -> str:
-    """An error of somebody else in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".: ")

@@ -38,19 +38,15 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.looked = False
         self._own = {id(x) for m in modules.values() for x in (*m._parameters.values(), *m._buffers.values())}
-        self._computed = WeakTensorKeyDictionary()  # tensors that are not floating, but made of some that are
+        self._computed = WeakTensorKeyDictionary()  # what is yes or no, of numbers that were computed
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
-            if not out.is_floating_point() and func not in FINITE and self._any(args, kwargs):
+            if out.dtype == torch.bool and func not in FINITE and self._any(args, kwargs):
                 self._computed[out] = True
-        elif isinstance(out, bool | int | float | list):
-            whole = isinstance(args[0], Tensor) and not args[0].is_floating_point() and args[0].dtype != torch.bool
-            if (func in LOOKS and not whole) or func in COMPARES:
-                self.looked |= self._any(args, kwargs)
-        elif isinstance(out, tuple) and func not in FINITE and self._any(args, kwargs):
-            self._computed.update({x: True for x in out if isinstance(x, Tensor) and not x.is_floating_point()})
+        elif isinstance(out, bool | int | float | list) and func in LOOKS | COMPARES:
+            self.looked |= self._any(args, kwargs)
         return out
 
     def refuse(self) -> None:
