@@ -8,6 +8,7 @@ row is read in another row of the same pass, so nothing is stored, and effects a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -193,7 +194,7 @@ def four_runs(
         return None
     ours, theirs = (Given(*given, blocks.pairs) for given in (base, source))
     try:
-        return _Pass(subject, ours, theirs, sites, metric, blocks, plans).four_runs(check)
+        return _Pass(subject, ours, theirs, sites, metric, blocks, plans, check).four_runs(check)
     except Exception:  # noqa: BLE001 - memory, too: runs one after another need less, and say what is wrong
         return None
 
@@ -210,12 +211,14 @@ class _Pass:
         metric: Scored,
         blocks: Blocks,
         plans: Plans,
+        check: bool,
     ) -> None:
         self.subject, self.sites, self.metric, self.blocks = subject, sites, metric, blocks
         self.inputs, self.few = _joined(base, source), two_unlike(base)
         held = torch.cat([self.few, self.few[1:] + blocks.pairs])
         self.taps = OnceTaps(sites, subject.modules, blocks, plans, held)
-        with Watch(subject.modules) as watch:
+        watch = Watch(subject.modules)
+        with watch if check else nullcontext():
             self.outcome = self._run(self.inputs.rows(kept(plans, blocks, blocks.inputs)), self.taps)
         watch.refuse()
         if any(not tensor.ndim or len(tensor) != blocks.rows for tensor in tensors(self.outcome).values()):

@@ -32,7 +32,8 @@ class Engine:
     pack: keep values packed between these calls, so that what is done in between is done for these tokens only, too.
     cone: in the last calls, only for the token that is read. columns: only the outputs that the metric reads.
     budget: bytes that a pass may take; by default a quarter of the free memory, on a CPU at most 1 GiB.
-    check: compare sampled cells with plain runs, and fall back to fewer savings where they differ.
+    check: compare sampled cells with plain runs, and fall back to fewer savings where they differ; and look whether the
+    network goes this way or that by what it computed, for then one run a write is made.
     """
 
     replay: bool | None = None

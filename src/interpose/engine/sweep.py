@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +49,8 @@ def swept(
         return {j: changed_by(intervention, held) for j, intervention in written[site].items()}
 
     taps = RunTaps(list(written), {}, subject.modules, keep=changed)
-    with Watch(subject.modules) as watch:
+    watch = Watch(subject.modules)
+    with watch if engine.check else nullcontext():
         output = call(subject.module, *arguments, taps)
     watch.refuse()
     outcome = subject.outcome(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,11 +14,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..structures import tensors
 from .probe import Refused
 
-LOOKS = {Tensor.__bool__, Tensor.__float__, Tensor.item, Tensor.tolist, torch.is_nonzero, Tensor.is_nonzero}
-"""What makes a number of Python of one in a tensor."""
-
-COMPARES = {torch.equal, Tensor.equal, torch.allclose, Tensor.allclose}
-"""What makes a single yes or no of whole tensors."""
+LOOKS = {
+    *(Tensor.__bool__, Tensor.__float__, Tensor.item, Tensor.tolist, torch.is_nonzero, Tensor.is_nonzero),
+    *(torch.equal, Tensor.equal, torch.allclose, Tensor.allclose),
+}
+"""What makes numbers of Python of those in a tensor, or a single yes or no of whole tensors."""
 
 FINITE = {
     f
@@ -36,8 +37,7 @@ class Watch(TorchFunctionMode):
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.looked = False
-        self._own = {id(x) for m in modules.values() for x in (*m._parameters.values(), *m._buffers.values())}
+        self.looked, self._modules = False, modules
         self._computed = WeakTensorKeyDictionary()  # what is yes or no, of numbers that were computed
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -45,9 +45,14 @@ class Watch(TorchFunctionMode):
         if isinstance(out, Tensor):
             if out.dtype == torch.bool and func not in FINITE and self._any(args, kwargs):
                 self._computed[out] = True
-        elif isinstance(out, bool | int | float | list) and func in LOOKS | COMPARES:
+        elif func in LOOKS:
             self.looked |= self._any(args, kwargs)
         return out
+
+    @cached_property
+    def _own(self) -> set[int]:
+        """Parameters and buffers, which stay where they are as long as the run lasts."""
+        return {id(x) for m in self._modules.values() for x in (*m._parameters.values(), *m._buffers.values())}
 
     def refuse(self) -> None:
         """Raise Refused if anything was looked at."""
