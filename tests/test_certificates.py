@@ -911,7 +911,6 @@ UNDERSTOOD = {
     test_engine.AddsInPlace: (),
     test_engine.ActsInPlaceAndLooksBack: (),
     test_engine.HandsOnAndOverwrites: (),
-    test_engine.LeavesEarly: (),
     test_engine.TimeMajor: (),
     test_engine.FlattensTokens: (),
     test_engine.Couples: (),
@@ -929,6 +928,12 @@ def test_tricks_that_are_understood_are_seen_through(kind):
         never_wrong(
             net, [*found, ":input[0]", "out:input[2]"] if kind is not Tied else found, x, [numbers(2, 4, seed=1)]
         )
+
+
+def test_leaving_early_by_what_was_computed_is_too_much():
+    net, x = ip.Network(seeded(test_engine.LeavesEarly)), numbers(2, 4)
+    assert "makes a number or a shape of what it reads" in obstacle(net, inputs=x)
+    assert not any(certified(net, ["first[0]", "second[1]"], inputs=x).values())
 
 
 def test_reading_bits_is_too_much():

@@ -11,7 +11,7 @@ from interpose import errors
 from interpose.engine import once
 from interpose.metrics import Scored
 from interpose.tasks import adder
-from test_engine import Couples, FlattensTokens, LeavesEarly, Remembers, TimeMajor
+from test_engine import Adversary, Couples, FlattensTokens, Remembers, TimeMajor
 
 from known import SUBJECTS, numbers, seeded
 
@@ -106,7 +106,7 @@ def test_a_module_whose_rows_cannot_be_told_apart_is_left_to_the_plain_way(kind)
     assert runs(network, ip.Pairs(numbers(5, 4), numbers(5, 4, seed=1)), ["first", "first[1]"]) is None
 
 
-class FewRows(LeavesEarly):
+class FewRows(Adversary):
     """Counts as something else what is a large batch."""
 
     def forward(self, x):
