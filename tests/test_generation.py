@@ -26,7 +26,11 @@ def model(kind):
 
 def near(kind):
     """Mamba keeps its state in single precision whatever its weights."""
-    return {"atol": 1e-5, "rtol": 1e-5} if kind == "mamba" else {"atol": 1e-9, "rtol": 1e-9}
+    if kind == "mamba":
+        return {"atol": 1e-5, "rtol": 1e-5}
+    if kind == "gpt2":
+        return {"atol": 1e-9, "rtol": 1e-9}
+    return {"atol": 1e-6, "rtol": 1e-6}  # rotations are made in single precision, and of one token not as of several
 
 
 def oracle(lm, ids, tokens, writes):
